@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/regent-ha/regent/internal/cluster"
+	"github.com/regent-ha/regent/internal/config"
+	"github.com/regent-ha/regent/internal/dcs"
+	"github.com/regent-ha/regent/internal/dcs/embedded"
+	"github.com/regent-ha/regent/internal/dcs/etcd"
+	"github.com/regent-ha/regent/internal/dcs/kubernetes"
+)
+
+// timings are the settings that a store asks for from its own goroutines.
+type timings struct{ now sync.Map }
+
+func (t *timings) set(timing cluster.Timing) { t.now.Store("", timing) }
+
+func (t *timings) get() (ttl, loopWait, retryTimeout time.Duration) {
+	v, ok := t.now.Load("")
+	if !ok {
+		v = cluster.DefaultTiming
+	}
+	timing := v.(cluster.Timing)
+	return timing.TTL, timing.LoopWait, timing.RetryTimeout
+}
+
+// openStore opens the member's store. end also ends the etcd inside the agent, where it is that.
+func openStore(ctx context.Context, s *config.Settings, timing *timings, log *slog.Logger) (store dcs.Store, end func(), err error) {
+	if s.DCS.Kind == config.InKubernetes {
+		c := kubernetesConfig(s)
+		c.Timing, c.Log = timing.get, log
+		store, err := kubernetes.OpenMoving(ctx, c)
+		if err != nil {
+			return nil, nil, err
+		}
+		return store, func() { store.Close() }, nil
+	}
+	endpoints, stop := s.DCS.Etcd.Hosts, func() {}
+	if s.DCS.Kind == config.Embedded {
+		server, err := embedded.Start(ctx, embedConfig(s, log))
+		if err != nil {
+			return nil, nil, err
+		}
+		endpoints, stop = server.Endpoints(), func() { server.Close() }
+	}
+	e, err := etcd.Open(ctx, etcdConfig(s, endpoints, timing, log))
+	if err != nil {
+		stop()
+		return nil, nil, err
+	}
+	return e, func() { e.Close(); stop() }, nil
+}
+
+func etcdConfig(s *config.Settings, endpoints []string, timing *timings, log *slog.Logger) etcd.Config {
+	e := s.DCS.Etcd
+	return etcd.Config{
+		Endpoints: endpoints, HTTPS: e.Protocol == "https",
+		Username: e.Username, Password: e.Password.Reveal(), CACert: e.CACert, Cert: e.Cert, Key: e.Key,
+		Namespace: s.Namespace, Scope: s.Scope, Name: s.Name, Log: log, Timing: timing.get,
+	}
+}
+
+func embedConfig(s *config.Settings, log *slog.Logger) embedded.Config {
+	e := s.DCS.Embed
+	return embedded.Config{DataDir: e.DataDir, SelfAddr: e.SelfAddr, BindAddr: e.BindAddr, PartnerAddrs: e.PartnerAddrs, Log: log}
+}
+
+func kubernetesConfig(s *config.Settings) kubernetes.Config {
+	k := s.DCS.Kubernetes
+	c := kubernetes.Config{
+		Access: kubernetes.Access{Context: k.Context, CACert: k.CACert, Bypass: k.BypassService},
+		Layout: kubernetes.Layout(k.Layout), Namespace: k.Namespace, Scope: s.Scope, Name: s.Name, Labels: k.Labels, ScopeLabel: k.ScopeLabel,
+		RoleLabel: k.RoleLabel, LeaderValue: k.LeaderValue, FollowerValue: k.FollowerValue, StandbyLeaderValue: k.StandbyLeaderValue,
+		TmpRoleLabel: k.TmpRoleLabel, BootstrapLabels: k.BootstrapLabels, PodIP: k.PodIP, RetriableCodes: k.RetriableCodes,
+	}
+	for _, p := range k.Ports {
+		c.Ports = append(c.Ports, kubernetes.Port{Name: p.Name, Port: p.Port, Protocol: p.Protocol})
+	}
+	return c
+}

@@ -1,0 +1,178 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/regent-ha/regent/internal/cluster"
+	"github.com/regent-ha/regent/internal/ha"
+	"github.com/regent-ha/regent/internal/loop"
+	"github.com/regent-ha/regent/internal/postgres"
+	"github.com/regent-ha/regent/internal/version"
+)
+
+// role is what we say about our PostgreSQL (dcs.md 1.6).
+func (a *Agent) role() cluster.Role {
+	return a.loop.Role(a.promoting.Load())
+}
+
+// member is what we publish about ourselves (dcs.md 1.6).
+func (a *Agent) member() cluster.Member {
+	m := cluster.Member{Name: a.name, Version: version.Compatible, Regent: version.Regent, Tags: a.settings.Tags.Effective()}
+	m.ScheduledRestart = a.scheduled.shown()
+	m.ConnURL, m.APIURL, m.ProxyURL = addresses(&a.settings)
+	return a.loop.Describe(m, a.promoting.Load())
+}
+
+// announce writes our key, in a goroutine of its own.
+func (a *Agent) announce(ctx context.Context, limit time.Duration) {
+	m, ttl := a.member(), a.settings.Timing.TTL
+	readable := a.loop.Readable
+	go func() {
+		defer a.tell(loop.Announced{})
+		if !readable {
+			return // no member write in a cycle in which the store failed (dcs.md 2.2)
+		}
+		ctx, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		if err := a.writeKey(ctx, m, ttl); err != nil {
+			a.log.Warn("announce this member", "error", err)
+		}
+	}()
+}
+
+// writeKey writes our key, one write at a time: an older one must not arrive last.
+func (a *Agent) writeKey(ctx context.Context, m cluster.Member, ttl time.Duration) error {
+	select {
+	case a.announcing <- struct{}{}:
+		defer func() { <-a.announcing }()
+		return a.store.Announce(ctx, m, ttl)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// report logs and journals the decision and publishes the status.
+func (a *Agent) report(news bool) {
+	d, v := &a.loop.Decision, &a.loop.View
+	view := *v
+	a.lastView.Store(&view)
+	actions := make([]string, len(d.Actions))
+	for i, action := range d.Actions {
+		actions[i] = action.String()
+	}
+	if a.decided != nil {
+		a.decided(string(d.Reason))
+	}
+	level := slog.LevelDebug
+	if news && !quiet(d) {
+		level = slog.LevelInfo
+		a.journal.write(entry{At: view.Wall, Reason: d.Reason, Detail: d.Detail, Actions: actions, RuledOut: d.RuledOut, Gates: d.Gates, Errors: a.loop.Errors, View: &view})
+		if a.journaled != nil {
+			a.journaled(Journaled{Reason: d.Reason, Detail: d.Detail, Actions: d.Actions, Errors: a.loop.Errors})
+		}
+	}
+	if level == slog.LevelInfo && d.Reason.Trouble() {
+		level = slog.LevelWarn
+	}
+	attrs := []slog.Attr{slog.String("reason", string(d.Reason)), slog.String("detail", d.Detail), slog.Any("actions", actions), slog.String("at", view.Postgres.Position().String())}
+	if len(a.loop.Errors) > 0 {
+		level = slog.LevelWarn
+		attrs = append(attrs, slog.Any("errors", a.loop.Errors))
+	}
+	a.log.LogAttrs(context.Background(), level, "decided", attrs...)
+	if r := a.loop.Asked.Restart; r != nil && d.Reason == ha.RequestTaken && len(d.Actions) == 0 {
+		a.answer(r.ID, errors.New(d.Detail)) // it was refused; who asked must not wait for ever
+	}
+	a.publish()
+}
+
+// quiet says whether a decision only keeps house: it is told at debug level unless its reason is new.
+func quiet(d *ha.Decision) bool {
+	for _, action := range d.Actions {
+		switch action.(type) {
+		case ha.WriteStatus, ha.AskPeers, ha.SyncSlots, ha.Checkpoint:
+		default:
+			return false
+		}
+	}
+	return len(d.Actions) > 0 && (d.Reason == ha.HealthyPrimary || d.Reason == ha.Following || d.Reason == ha.SwitchoverWait)
+}
+
+// publish makes the present state visible to readers.
+func (a *Agent) publish() {
+	l := &a.loop
+	s := &Status{
+		At: a.clock(), Wall: time.Now(), Scope: a.settings.Scope, Name: a.name, Version: version.Compatible, Regent: version.Regent,
+		State: l.State(), Role: a.role(), Postgres: l.Postgres, SystemID: l.Postgres.SystemID,
+		Leader: l.Lock.Held && !l.Lock.Refused && (l.Store == nil || l.Store.Leader.Name == "" || l.Store.Leader.Name == a.name), LockDeadline: l.Lock.Deadline,
+		Snapshot: l.Store, SnapshotWall: a.snapshotWall, StoreError: a.storeError,
+		Config: a.settings.Dynamic, Timing: a.settings.Timing, Tags: a.settings.Tags.Effective(),
+		NextCycle: a.clock().Add(max(l.Decision.Within, l.Limits.LoopWait)), Pause: l.Limits.Paused,
+		Reason: string(l.Decision.Reason), Job: a.jobs.status(),
+		ScheduledRestart: a.scheduled.shown(), Guard: a.fencing.status(), WatchdogFailed: l.Unfenced != "",
+	}
+	if l.Job != nil && (l.Job.Name == ha.JobDemote || l.Job.Name == ha.JobSwitchover) {
+		s.Leader = false // it stops: nobody may be sent here any more (ha.md L4)
+	}
+	if s.Postgres.Dir == cluster.DirMissing || s.Postgres.Dir == cluster.DirEmpty {
+		s.SystemID = ""
+	}
+	for _, action := range l.Decision.Actions {
+		s.Actions = append(s.Actions, action.String())
+	}
+	a.status.Store(s)
+}
+
+// fresher is a published status with a newer observation laid over it, made for readers.
+type fresher struct{ base, status *Status }
+
+// Observed returns a status whose observation is at most maxAge old. All callers that wait share one observation.
+func (a *Agent) Observed(ctx context.Context, maxAge time.Duration) *Status {
+	base := a.status.Load()
+	s := base
+	if f := a.fresh.Load(); f != nil && f.base == base {
+		s = f.status
+	}
+	if a.clock().Sub(s.At) <= maxAge {
+		return s
+	}
+	done := a.observation.DoChan("", func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 1400*time.Millisecond)
+		defer cancel()
+		return a.pg.Observe(ctx, postgres.ObserveOptions{}), nil
+	})
+	var p cluster.Postgres
+	select {
+	case r := <-done:
+		p = r.Val.(cluster.Postgres)
+	case <-ctx.Done():
+		p = base.Postgres
+		p.Queried, p.QueryError = false, "PostgreSQL did not answer in time"
+	}
+	next := base.observed(p, a.clock())
+	next.Guard = a.fencing.status()
+	a.fresh.Store(&fresher{base, next})
+	return next
+}
+
+// observed is this status with a newer observation.
+func (s *Status) observed(p cluster.Postgres, at time.Time) *Status {
+	next := *s
+	next.At, next.Postgres = at, p
+	if p.Queried && next.Role != cluster.Promoted {
+		next.Role = cluster.Replica
+		if !p.InRecovery {
+			next.Role = cluster.Primary
+		}
+	}
+	switch {
+	case p.Queried && next.State != cluster.Stopping && next.State != cluster.Restarting:
+		next.State = cluster.Running
+	case !p.Running() && next.State == cluster.Running:
+		next.State = cluster.Crashed
+	}
+	return &next
+}

@@ -1,0 +1,196 @@
+package agent
+
+import (
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/regent-ha/regent/internal/cluster"
+	"github.com/regent-ha/regent/internal/config"
+	"github.com/regent-ha/regent/internal/ha"
+	"github.com/regent-ha/regent/internal/postgres"
+)
+
+// reserve is how long before the lock's deadline a demotion begins: time for a fast, then an immediate stop,
+// then a kill (ha.md G3). A quarter of the ttl, between one and five seconds.
+func reserve(ttl time.Duration) time.Duration {
+	return min(max(ttl/4, time.Second), 5*time.Second)
+}
+
+// configureLoop hands the loop its settings. A hardware watchdog that fires before the lock's end leaves a demotion less time.
+func (a *Agent) configureLoop() {
+	l := limits(&a.settings)
+	if _, timeout := a.fencing.early(); timeout > 0 {
+		l.Reserve = min(l.Reserve, max(timeout-l.LoopWait, 0)/2)
+	}
+	a.loop.Configure(l, tags(a.settings.Tags))
+}
+
+// limits are the settings that decisions depend on.
+func limits(e *config.Effective) ha.Limits {
+	d := e.Dynamic
+	l := ha.Limits{
+		TTL: e.Timing.TTL, LoopWait: e.Timing.LoopWait, RetryTimeout: e.Timing.RetryTimeout,
+		Reserve:               reserve(e.Timing.TTL),
+		MaxLag:                cluster.LSN(max(d.MaximumLagOnFailover(), 0)),
+		PrimaryStart:          d.PrimaryStartTimeout(),
+		CheckTimeline:         d.CheckTimeline(),
+		Paused:                d.Paused(),
+		StandbyCluster:        d.StandbyCluster() != nil,
+		SyncMode:              d.SynchronousMode() != cluster.SyncOff,
+		CanBootstrap:          e.Bootstrap.Present && e.Bootstrap.Custom == nil, // custom methods are not built yet
+		HasConfig:             d.Usable || len(e.Bootstrap.DCS.Document.Fields) > 0,
+		UseSlots:              e.UseSlots,
+		SlotsTTL:              d.MemberSlotsTTL(),
+		UseRewind:             e.Postgres.UsePgRewind,
+		RemoveOnRewindFailure: e.Postgres.RemoveDataDirOnRewindFailure,
+		RemoveOnDivergence:    e.Postgres.RemoveDataDirOnDiverged,
+	}
+	return l
+}
+
+func tags(t cluster.Tags) ha.Tags {
+	return ha.Tags{NoFailover: t.NoFailover(), Priority: t.FailoverPriority(), NoStream: t.NoStream(), ReplicateFrom: t.ReplicateFrom()}
+}
+
+// protected lists the observed slots that are permanent or match ignore_slots: they are never dropped.
+func protected(d cluster.DynamicConfig, slots []cluster.Slot) []string {
+	permanent, _ := d.Slots()
+	ignored := d.IgnoreSlots()
+	var names []string
+	for _, s := range slots {
+		keep := false
+		for _, p := range permanent {
+			keep = keep || p.Name == s.Name
+		}
+		for _, i := range ignored {
+			keep = keep || i.Fits(s)
+		}
+		if keep {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}
+
+// instanceSettings is the part of the configuration that the local instance needs, in the given role.
+func instanceSettings(e *config.Effective, role cluster.Role) (postgres.Settings, error) {
+	p := &e.Postgres
+	hosts, port, err := config.SplitHostPort(p.Listen, 5432)
+	if err != nil {
+		return postgres.Settings{}, fmt.Errorf("read postgresql.listen: %w", err)
+	}
+	connectHost, connectPort, err := config.SplitHostPort(p.ConnectAddress, port)
+	if err != nil {
+		return postgres.Settings{}, fmt.Errorf("read postgresql.connect_address: %w", err)
+	}
+	parameters, hba, ident := e.ForRole(role)
+	s := postgres.Settings{
+		Scope: e.Scope, Name: e.Name,
+		DataDir: p.DataDir, ConfigDir: p.ConfigDir, ConfigBaseName: p.ConfigBaseName, CustomConf: p.CustomConf,
+		BinDir: p.BinDir, BinNames: p.BinName,
+		ListenHosts: hosts, Port: port, ConnectHost: connectHost, ConnectPort: connectPort,
+		Database: p.Database, PgPass: p.PgPass,
+		UseUnixSocket: p.UseUnixSocket, UseUnixSocketRepl: p.UseUnixSocketRepl, KrbSrvName: p.KrbSrvName,
+		Superuser: account(p.Superuser), Replication: account(p.Replication), Rewind: account(p.Rewind),
+		Parameters: map[string]string{}, HBA: hba, Ident: ident, RecoveryConf: p.RecoveryConf,
+		UseSlots: e.UseSlots, UsePgRewind: p.UsePgRewind,
+		RemoveOnRewindFailure: p.RemoveDataDirOnRewindFailure, RemoveOnDivergence: p.RemoveDataDirOnDiverged,
+		StartTimeout: p.CtlTimeout,
+		Initdb:       words(e.Bootstrap.Initdb), BootstrapHBA: e.Bootstrap.PgHBA, PostBootstrap: e.Bootstrap.PostBootstrap,
+		BaseBackup: words(p.BaseBackup),
+		PrePromote: p.PrePromote, BeforeStop: p.BeforeStop,
+		Environment: config.PostmasterEnviron(os.Environ()),
+		Callbacks: map[string]string{
+			"on_start": p.Callbacks.OnStart, "on_stop": p.Callbacks.OnStop, "on_restart": p.Callbacks.OnRestart,
+			"on_reload": p.Callbacks.OnReload, "on_role_change": p.Callbacks.OnRoleChange,
+		},
+	}
+	if s.Rewind.Username == "" {
+		s.Rewind = s.Superuser
+	}
+	for _, q := range parameters {
+		s.Parameters[q.Name] = q.Value
+		if q.CommandLine {
+			s.Command = append(s.Command, q.Name)
+		}
+	}
+	for _, name := range p.CreateReplicaMethods {
+		m := postgres.CloneMethod{Name: name}
+		for _, custom := range p.Methods {
+			if custom.Name == name {
+				m.Command, m.KeepData, m.NoParams, m.NoLeader = custom.Command, custom.KeepData, custom.NoParams, custom.NoLeader
+				for _, a := range custom.Arguments {
+					m.Arguments = append(m.Arguments, [2]string{a.Name, a.Value})
+				}
+			}
+		}
+		s.CloneMethods = append(s.CloneMethods, m)
+	}
+	maps.DeleteFunc(s.Callbacks, func(_, command string) bool { return command == "" })
+	return s, nil
+}
+
+func words(options []config.Option) []string {
+	var out []string
+	for _, o := range options {
+		out = append(out, o.String())
+	}
+	return out
+}
+
+func account(a config.Account) postgres.Account {
+	out := postgres.Account{Username: a.Username, Password: postgres.Secret(a.Password.Reveal()), Options: map[string]string{}}
+	for name, value := range map[string]string{
+		"sslmode": a.SSLMode, "sslcert": a.SSLCert, "sslkey": a.SSLKey, "sslpassword": a.SSLPassword.Reveal(),
+		"sslrootcert": a.SSLRootCert, "sslcrl": a.SSLCRL, "sslcrldir": a.SSLCRLDir, "gssencmode": a.GSSEncMode,
+		"channel_binding": a.ChannelBinding, "sslnegotiation": a.SSLNegotiation,
+	} {
+		if value != "" {
+			out.Options[name] = value
+		}
+	}
+	return out
+}
+
+// addresses are what the member publishes.
+func addresses(e *config.Effective) (connURL, apiURL, proxyURL string) {
+	db := e.Postgres.Database
+	if db == "" {
+		db = "postgres"
+	}
+	scheme := "http"
+	if e.RESTAPI.CertFile != "" {
+		scheme = "https"
+	}
+	connURL = "postgres://" + e.Postgres.ConnectAddress + "/" + db
+	apiURL = scheme + "://" + e.RESTAPI.ConnectAddress + "/patroni"
+	if e.Postgres.ProxyAddress != "" {
+		proxyURL = "postgres://" + e.Postgres.ProxyAddress + "/" + db
+	}
+	return connURL, apiURL, proxyURL
+}
+
+// warn logs each warning about a setting once.
+func warn(log *slog.Logger, seen map[config.Warning]bool, warnings []config.Warning) {
+	for _, w := range warnings {
+		if !seen[w] {
+			seen[w] = true
+			log.Warn(strings.TrimSpace(string(w)))
+		}
+	}
+}
+
+// tellProblems logs each key that cannot be read, once for as long as its value stays.
+func (a *Agent) tellProblems(problems []string) {
+	for _, p := range problems {
+		if !slices.Contains(a.problems, p) {
+			a.log.Warn("a key in the store cannot be used", "problem", p)
+		}
+	}
+	a.problems = problems
+}

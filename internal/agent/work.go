@@ -1,0 +1,335 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/regent-ha/regent/internal/cluster"
+	"github.com/regent-ha/regent/internal/dcs"
+	"github.com/regent-ha/regent/internal/ha"
+	"github.com/regent-ha/regent/internal/loop"
+	"github.com/regent-ha/regent/internal/postgres"
+)
+
+// job says what a long action does. None of them waits without a bound: each wait ends with ctx, and stops escalate.
+func (a *Agent) job(action ha.Action, f basis) (*job, error) {
+	begin := func(name ha.JobName, work jobWork) (*job, error) { return a.jobs.new(name, "", work), nil }
+	plain := func(f func(ctx context.Context, p postgres.Progress) error) jobWork {
+		return func(ctx context.Context, p postgres.Progress) (loop.JobEnded, error) {
+			return loop.JobEnded{}, f(ctx, p)
+		}
+	}
+	switch action := action.(type) {
+	case ha.Bootstrap:
+		return begin(ha.JobBootstrap, plain(a.bootstrap))
+	case ha.Clone:
+		return begin(ha.JobClone, plain(func(ctx context.Context, p postgres.Progress) error { return a.clone(ctx, action, p) }))
+	case ha.StartStandby:
+		return begin(ha.JobStart, plain(func(ctx context.Context, p postgres.Progress) error {
+			return a.start(ctx, postgres.AsStandby, action.Upstream, p)
+		}))
+	case ha.StartPrimary:
+		return begin(ha.JobStartPrimary, plain(func(ctx context.Context, p postgres.Progress) error {
+			if err := a.mayLead(); err != nil {
+				return err
+			}
+			return a.start(ctx, postgres.AsPrimary, cluster.Upstream{}, p)
+		}))
+	case ha.RestartPostgres:
+		return begin(ha.JobRestart, plain(func(ctx context.Context, p postgres.Progress) error { return a.restart(ctx, action, f, p) }))
+	case ha.Follow:
+		return begin(ha.JobFollow, plain(func(ctx context.Context, p postgres.Progress) error { return a.follow(ctx, action.Upstream, p) }))
+	case ha.Promote:
+		return begin(ha.JobPromote, func(ctx context.Context, p postgres.Progress) (loop.JobEnded, error) {
+			return a.promote(ctx, action.Above, p)
+		})
+	case ha.Demote:
+		if action.Mode == ha.Graceful {
+			return a.jobs.new(ha.JobSwitchover, action.Mode, a.stopForSwitchover(f)), nil
+		}
+		return a.jobs.new(ha.JobDemote, action.Mode, plain(func(ctx context.Context, _ postgres.Progress) error { return a.demote(ctx, action) })), nil
+	case ha.Recover:
+		return begin(ha.JobRecover, plain(func(ctx context.Context, _ postgres.Progress) error { return a.pg.CrashRecover(ctx) }))
+	case ha.CheckDivergence:
+		return begin(ha.JobDivergence, a.compare(action.Leader, f.store))
+	case ha.Rewind:
+		if action.HalfRecord {
+			return begin(ha.JobRewind, a.cutHalfRecord(action.Leader))
+		}
+		return begin(ha.JobRewind, a.rewind(action.Leader))
+	default:
+		return nil, fmt.Errorf("action %T has no executor: a bug, nothing was done", action)
+	}
+}
+
+// stillLeader is the last look at the lock before something that cannot be undone.
+func (a *Agent) stillLeader() error {
+	l := a.keeper.lock()
+	if left := l.Deadline.Sub(a.clock()); !l.Held || left <= 0 {
+		return fmt.Errorf("the lock ran out %s ago, a live one is needed: %w", -left, dcs.ErrNotHeld)
+	}
+	return nil
+}
+
+// mayLead is stillLeader, and arms what ends PostgreSQL's writing with the lock. In pause nothing does.
+func (a *Agent) mayLead() error {
+	if err := a.stillLeader(); err != nil || a.Status().Pause {
+		return err
+	}
+	return a.fencing.arm(a.keeper.lock())
+}
+
+func source(u cluster.Upstream) postgres.Source {
+	return postgres.Source{Host: u.Host, Port: u.Port, Name: u.Name}
+}
+
+func (a *Agent) bootstrap(ctx context.Context, p postgres.Progress) error {
+	a.configurePostgres(cluster.Primary)
+	if err := a.pg.Bootstrap(ctx, p); err != nil {
+		return err
+	}
+	a.callback("on_start", cluster.Primary)
+	return nil
+}
+
+func (a *Agent) clone(ctx context.Context, c ha.Clone, p postgres.Progress) error {
+	if c.Remove || c.Replace {
+		if err := a.stopNow(ctx, cluster.Replica); err != nil {
+			return err
+		}
+		switch {
+		case c.Request != 0:
+			if err := a.pg.Erase(); err != nil {
+				return err
+			}
+		case c.Remove:
+			if err := a.pg.Remove(); err != nil {
+				return err
+			}
+		default:
+			to, err := a.pg.MoveAside("diverged")
+			if err != nil {
+				return err
+			}
+			a.log.Warn("the diverged data directory was moved aside", "to", to)
+		}
+	}
+	return a.pg.Clone(ctx, source(c.From), p)
+}
+
+func (a *Agent) start(ctx context.Context, mode postgres.StartMode, up cluster.Upstream, p postgres.Progress) error {
+	role := cluster.Replica
+	if mode == postgres.AsPrimary {
+		role = cluster.Primary
+	}
+	a.configurePostgres(role)
+	err := a.pg.Start(ctx, postgres.StartOptions{Mode: mode, Upstream: up, Progress: func(phase string) {
+		if p != nil {
+			p(postgres.Report{Phase: phase})
+		}
+	}})
+	if err != nil {
+		return err
+	}
+	a.callback("on_start", role)
+	return nil
+}
+
+func (a *Agent) restart(ctx context.Context, r ha.RestartPostgres, f basis, p postgres.Progress) (err error) {
+	defer func() { a.answer(r.Request, err) }()
+	role, mode := cluster.Replica, postgres.AsStandby
+	if f.postgres.Queried && !f.postgres.InRecovery {
+		role, mode = cluster.Primary, postgres.AsPrimary
+	}
+	if err := a.pg.Stop(ctx, postgres.StopOptions{Mode: postgres.Fast, Checkpoint: true, BeforeStop: true}); err != nil {
+		return err
+	}
+	if mode == postgres.AsPrimary {
+		if err := a.mayLead(); err != nil && !a.Status().Pause {
+			return err
+		}
+	}
+	a.configurePostgres(role)
+	if err := a.pg.Start(ctx, postgres.StartOptions{Mode: mode, Upstream: r.Upstream}); err != nil {
+		return err
+	}
+	a.callback("on_restart", role)
+	return nil
+}
+
+func (a *Agent) follow(ctx context.Context, up cluster.Upstream, p postgres.Progress) error {
+	restart, err := a.pg.Follow(ctx, up)
+	if err != nil || !restart {
+		return err
+	}
+	if err := a.pg.Stop(ctx, postgres.StopOptions{Mode: postgres.Fast, BeforeStop: true}); err != nil {
+		return err
+	}
+	return a.start(ctx, postgres.AsStandby, up, p)
+}
+
+// promote runs pre_promote, looks at the lock once more, and ends recovery.
+func (a *Agent) promote(ctx context.Context, above cluster.Timeline, p postgres.Progress) (ended loop.JobEnded, err error) {
+	ended.Ended.Untold = true
+	if hook := a.pg.Settings().PrePromote; hook != "" {
+		if err := a.pg.RunHook(ctx, hook); err != nil {
+			return ended, fmt.Errorf("pre_promote: %w", err)
+		}
+	}
+	if err := a.mayLead(); err != nil {
+		return ended, err
+	}
+	ended.Ended.Untold = false
+	a.promotion.Store(true)
+	a.promoting.Store(true)
+	defer a.promoting.Store(false)
+	// A promotion that makes no progress for a minute gives the lock to somebody else (ha.md G10).
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if err := a.pg.Promote(ctx, above, p); err != nil {
+		a.promotion.Store(ctx.Err() != nil) // when its time was up it is still on its way
+		return ended, err
+	}
+	a.callback("on_role_change", cluster.Primary)
+	return ended, nil
+}
+
+// stopForSwitchover stops the leader in order. As soon as its shutdown checkpoint is written the loop looks for
+// a member that has it; the lock is kept alive meanwhile.
+func (a *Agent) stopForSwitchover(f basis) jobWork {
+	return func(ctx context.Context, _ postgres.Progress) (loop.JobEnded, error) {
+		var ended loop.JobEnded
+		err := a.pg.Stop(ctx, postgres.StopOptions{
+			Mode: postgres.Fast, Checkpoint: true, BeforeStop: true,
+			OnShutdownCheckpoint: func(checkpoint, previous cluster.LSN) {
+				a.tell(loop.ShutdownCheckpoint{Checkpoint: checkpoint, Previous: previous})
+				ended.Ended.Checkpoint, ended.Ended.Previous = checkpoint, previous
+			},
+		})
+		if err == nil {
+			a.callback("on_stop", cluster.Primary)
+			a.callback("on_role_change", cluster.Demoted)
+		}
+		return ended, err
+	}
+}
+
+// demote stops a PostgreSQL within bounds: fast, then immediate, then kill (ha.md 2.19, G3).
+func (a *Agent) demote(ctx context.Context, d ha.Demote) error {
+	role := a.Status().Role
+	o := postgres.StopOptions{}
+	switch d.Mode {
+	case ha.NoLock, ha.Immediate:
+		o.Mode, o.KillAfter = postgres.Immediate, 2*time.Second
+	case ha.Offline:
+		left := max(d.Until.Sub(a.clock()), 0)
+		o.Mode, o.ImmediateAfter, o.KillAfter = postgres.Fast, left/2+time.Millisecond, left*3/4+time.Millisecond
+	default:
+		o.Mode, o.BeforeStop = postgres.Fast, true
+	}
+	if err := a.pg.Stop(ctx, o); err != nil {
+		return err
+	}
+	a.callback("on_stop", role)
+	if role == cluster.Primary || role == cluster.Promoted {
+		a.callback("on_role_change", cluster.Demoted)
+	}
+	return nil
+}
+
+// stopNow stops what is to be thrown away anyway.
+func (a *Agent) stopNow(ctx context.Context, role cluster.Role) error {
+	if err := a.pg.Stop(ctx, postgres.StopOptions{Mode: postgres.Immediate, KillAfter: 5 * time.Second}); err != nil {
+		return err
+	}
+	a.callback("on_stop", role)
+	return nil
+}
+
+// compare finds out whether our WAL is part of the leader's history. A leader that is being promoted at the moment
+// is waited for, as its history is about to change.
+func (a *Agent) compare(leader cluster.Upstream, s *cluster.Snapshot) jobWork {
+	return func(ctx context.Context, _ postgres.Progress) (loop.JobEnded, error) {
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		d := &ha.Divergence{Leader: leader.Name, Verdict: ha.DivergenceUnknown}
+		v, err := a.pg.Divergence(ctx, source(leader), 0)
+		for v.Outcome == postgres.Unknown && pause(ctx, 200*time.Millisecond) {
+			v, err = a.pg.Divergence(ctx, source(leader), 0)
+		}
+		switch {
+		case err != nil:
+			d.Detail = "could not compare with " + leader.Name + ": " + err.Error()
+		default:
+			d.Detail = v.Why
+			switch v.Outcome {
+			case postgres.NotNeeded:
+				d.Verdict = ha.NotDiverged
+			case postgres.Needed:
+				d.Verdict = ha.Diverged
+			}
+		}
+		if d.Verdict == ha.Diverged {
+			c, err := a.pg.Control(ctx)
+			if err == nil {
+				d.CanRewind, d.WhyNot = a.pg.CanRewind(&c)
+			} else {
+				d.WhyNot = err.Error()
+			}
+			if v.NoRewind != "" {
+				d.CanRewind, d.WhyNot = false, v.NoRewind
+			}
+		}
+		d.At = a.clock()
+		return loop.JobEnded{Divergence: d}, nil
+	}
+}
+
+func (a *Agent) rewind(leader cluster.Upstream) jobWork {
+	return func(ctx context.Context, p postgres.Progress) (loop.JobEnded, error) {
+		var ended loop.JobEnded
+		if err := a.pg.Stop(ctx, postgres.StopOptions{Mode: postgres.Fast, ImmediateAfter: 30 * time.Second, KillAfter: time.Minute}); err != nil {
+			return ended, err
+		}
+		a.configurePostgres(cluster.Replica)
+		err := a.pg.Rewind(ctx, source(leader), p)
+		ended.Ended.Impossible = err != nil && strings.Contains(err.Error(), postgres.ErrRewindImpossible.Error())
+		return ended, err
+	}
+}
+
+func (a *Agent) cutHalfRecord(leader cluster.Upstream) jobWork {
+	return func(ctx context.Context, _ postgres.Progress) (ended loop.JobEnded, err error) {
+		err = a.pg.CutHalfRecord(ctx, source(leader))
+		ended.Ended.Impossible = errors.Is(err, postgres.ErrRewindImpossible)
+		return ended, err
+	}
+}
+
+// configurePostgres hands the instance its settings for the role that it is about to take.
+func (a *Agent) configurePostgres(role cluster.Role) {
+	a.mu.Lock()
+	e := a.settings
+	a.mu.Unlock()
+	s, err := instanceSettings(&e, role)
+	if err != nil {
+		a.log.Error("apply settings", "error", err)
+		return
+	}
+	a.pg.Configure(s)
+}
+
+// pause waits for what nothing announces; false when ctx has ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}

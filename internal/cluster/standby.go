@@ -1,0 +1,33 @@
+package cluster
+
+// StandbyCluster says where a standby cluster follows another one (config.md 3.2).
+type StandbyCluster struct {
+	Host                  string // several with commas
+	Port                  string
+	PrimarySlotName       string // empty: no slot is used
+	CreateReplicaMethods  []string
+	RestoreCommand        string
+	ArchiveCleanupCommand string
+	RecoveryMinApplyDelay string // for the standby leader only
+}
+
+// StandbyCluster returns the section; nil when this is no standby cluster, that is, when host, port and
+// restore_command are all empty.
+func (c DynamicConfig) StandbyCluster() *StandbyCluster {
+	v, _ := c.Document.Get("standby_cluster")
+	if !v.truthy("host") && !v.truthy("port") && !v.truthy("restore_command") {
+		return nil
+	}
+	s := &StandbyCluster{
+		Host:                  v.shown("host"),
+		Port:                  v.shown("port"),
+		PrimarySlotName:       v.shown("primary_slot_name"),
+		RestoreCommand:        v.shown("restore_command"),
+		ArchiveCleanupCommand: v.shown("archive_cleanup_command"),
+		RecoveryMinApplyDelay: v.shown("recovery_min_apply_delay"),
+	}
+	for _, method := range v.field("create_replica_methods").Items {
+		s.CreateReplicaMethods = append(s.CreateReplicaMethods, method.content())
+	}
+	return s
+}

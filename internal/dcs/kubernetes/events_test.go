@@ -1,0 +1,83 @@
+package kubernetes_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/regent-ha/regent/internal/dcs/kubernetes"
+	"github.com/regent-ha/regent/internal/dcs/kubernetes/kubetest"
+)
+
+func (b *bench) events() *kubernetes.Events {
+	b.T.Helper()
+	e, err := kubernetes.NewEvents(kubernetes.Config{
+		Access: kubernetes.Access{Kubeconfig: kubetest.Kubeconfig(b.T, b.URL)}, Scope: "demo", Name: "a", Labels: map[string]string{"app": "x"}, Log: kubetest.Quiet,
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(e.Close)
+	return e
+}
+
+// written collects the events that arrive.
+func (b *bench) written(status int) chan string {
+	all := make(chan string, 100)
+	b.SetFault(func(r kubetest.Request) kubetest.Fault {
+		if r.Resource != "events" {
+			return kubetest.Fault{}
+		}
+		all <- r.Method + " " + r.Body
+		return kubetest.Fault{Status: status}
+	})
+	return all
+}
+
+func TestEventNamesThePod(t *testing.T) {
+	b := newBench(t, kubernetes.ConfigMaps)
+	all, e := b.written(0), b.events()
+	e.Tell(kubernetes.Event{Reason: "NotElected", Message: strings.Repeat("x", 2000), Warning: true})
+	var o struct {
+		Type, Reason, Message string
+		InvolvedObject        struct{ Kind, Name, Namespace, UID string }
+	}
+	text := strings.TrimPrefix(<-all, "POST ")
+	if err := json.Unmarshal([]byte(text), &o); err != nil || o.Type != "Warning" || o.Reason != "NotElected" || len(o.Message) != 1024 ||
+		o.InvolvedObject.Kind != "Pod" || o.InvolvedObject.Name != "a" || o.InvolvedObject.Namespace != "default" || o.InvolvedObject.UID != "uid-a" {
+		b.Errorf("have %s", text)
+	}
+}
+
+// The loop decides the same every cycle: that is one event.
+func TestSameEventAgainIsNotWrittenAgain(t *testing.T) {
+	b := newBench(t, kubernetes.ConfigMaps)
+	all, e := b.written(0), b.events()
+	for range 20 {
+		e.Tell(kubernetes.Event{Reason: "NotElected", Message: "behind"})
+	}
+	e.Tell(kubernetes.Event{Reason: "Promoting"})
+	e.Close()
+	if len(all) != 2 || !strings.Contains(<-all, "NotElected") || !strings.Contains(<-all, "Promoting") || e.Dropped() != 0 {
+		b.Errorf("have %d more requests and %d dropped, want one for each reason", len(all), e.Dropped())
+	}
+}
+
+// A server that does not answer, or refuses, costs the events only.
+func TestEventsNeverBlock(t *testing.T) {
+	b := newBench(t, kubernetes.ConfigMaps)
+	all, e := b.written(403), b.events()
+	began := time.Now()
+	for i := range 1000 {
+		e.Tell(kubernetes.Event{Reason: string(rune('A' + i%26))})
+	}
+	if took := time.Since(began); took > time.Second {
+		b.Errorf("telling took %s", took)
+	}
+	<-all
+	e.Close()
+	if e.Dropped() < 900 {
+		b.Errorf("have %d dropped of 1000", e.Dropped())
+	}
+}

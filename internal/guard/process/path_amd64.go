@@ -1,0 +1,8 @@
+package process
+
+import "syscall"
+
+const (
+	sysFstatat      = syscall.SYS_NEWFSTATAT
+	sysSchedSetattr = 314
+)

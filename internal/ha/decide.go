@@ -1,0 +1,412 @@
+package ha
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/regent-ha/regent/internal/cluster"
+)
+
+// Decide says what this member does next. The first rule that fits wins, in order of danger: a primary
+// that must not write, leaving, a store that does not answer, a job under way, the data directory, a PostgreSQL that is
+// starting or down, and only then the election, the leader and the replica (ha.md 2.1).
+func Decide(v View) Decision {
+	v.remember()
+	if d, ok := v.fence(); ok {
+		return d
+	}
+	switch {
+	case v.Asked.Leave:
+		return v.leaving()
+	case v.Store == nil:
+		return v.withoutStore()
+	case v.Limits.StandbyCluster:
+		return v.decide(StandbyClusters, "standby clusters are not supported yet; this member neither promotes nor follows: remove standby_cluster or use Patroni for this cluster")
+	case v.Job != nil:
+		return v.whileBusy()
+	}
+	if d, ok := v.request(); ok {
+		return d
+	}
+	if d, ok := v.directory(); ok {
+		return d
+	}
+	if d, ok := v.systemID(); ok {
+		return d
+	}
+	switch {
+	case !v.Postgres.Running():
+		return v.whileDown()
+	case v.Postgres.Ready != cluster.Accepting || !v.Postgres.Queried:
+		return v.whileSilent()
+	case v.leader() == "":
+		return v.withoutLeader()
+	case v.leader() == v.Self:
+		return v.asLeader()
+	default:
+		return v.asReplica()
+	}
+}
+
+// remember brings the memory up to date with what this View shows.
+func (v *View) remember() {
+	m, p := &v.Memory, &v.Postgres
+	stamp := func(t *time.Time, on bool) {
+		switch {
+		case !on:
+			*t = time.Time{}
+		case t.IsZero():
+			*t = v.Now
+		}
+	}
+	stamp(&m.Down, !p.Running())
+	stamp(&m.Silent, p.Running() && (!p.Queried || p.Ready != cluster.Accepting))
+	stamp(&m.Dry, p.Queried && p.InRecovery && p.ReplicationState() != cluster.StateStreaming)
+	v.rememberAhead()
+	if v.Store == nil {
+		m.Leaderless = time.Time{} // nobody knows; it counts from when we see it again
+	} else {
+		m.Joined = m.Joined || v.leader() != "" || validID(v.Store.Initialize.SystemID)
+		stamp(&m.Leaderless, v.leader() == "")
+		if v.leader() != "" {
+			v.rememberPublished()
+			m.Former, m.FormerName = v.Store.Members, v.leader()
+		}
+		if v.leader() != "" && v.leader() != v.Self {
+			m.GiveUp, m.Promoted = false, 0
+			if p.Queried { // until then a paused member must still know that it is to come back
+				m.HandedOver = time.Time{}
+			}
+		}
+	}
+	switch {
+	case !p.Running(), p.Queried && !p.InRecovery:
+		m.Promoting = false
+	case v.Job != nil && v.Job.Name == JobPromote, v.failed(JobPromote):
+		m.Promoting = v.Ended == nil || !v.Ended.Untold
+	}
+	stamp(&m.Unlocked, !v.Limits.Paused && v.writes() && !v.live())
+	if p.Queried {
+		m.Started = true
+		m.Answered = v.Now
+		m.CrashTried = false
+		m.Role = cluster.Primary
+		if p.InRecovery {
+			m.Role = cluster.Replica
+		}
+	}
+	v.rememberRebuilding()
+	v.rememberSlots()
+}
+
+// rememberRebuilding notes how rewinds and clones ended, because Ended only tells of the last job.
+func (v *View) rememberRebuilding() {
+	m := &v.Memory
+	fits := func(since time.Time) {
+		m.Rebuilt, m.RewindFailed, m.RewindTried, m.RewindError = since, false, time.Time{}, ""
+	}
+	switch {
+	case (m.RewindFailed || !m.RewindTried.IsZero()) && v.Postgres.ReplicationState() == cluster.StateStreaming && !v.stuck():
+		fits(v.Now)
+	case v.succeeded(JobRewind), v.succeeded(JobClone), v.succeeded(JobBootstrap):
+		if v.Ended.At.After(m.Rebuilt) {
+			fits(v.Ended.At)
+		}
+	case v.failed(JobRewind) && v.Ended.At.After(m.RewindTried) && v.Ended.At.After(m.Rebuilt):
+		m.RewindFailed = v.Ended.Impossible
+		m.RewindTried, m.RewindError = v.Ended.At, v.Ended.Error
+	}
+}
+
+// fence stops a PostgreSQL that writes, or is about to, without a live lock. It comes before
+// everything else, also while a job runs (ha.md 2.2, 2.10 H5, 2.11 F2, 2.18 O2).
+func (v *View) fence() (Decision, bool) {
+	if v.Limits.Paused || !v.writes() {
+		return Decision{}, false
+	}
+	stopping := StopMode("")
+	if v.Job != nil && v.Job.Name == JobDemote {
+		stopping = v.Job.Mode
+	}
+	leader := v.leader()
+	switch {
+	case stopping == NoLock, stopping == Immediate:
+		return Decision{}, false // as hard as it gets, and under way
+	case v.Lock.Refused && !v.Lock.Held: // a snapshot that still names us is older than the refusal
+		return v.fenced(LockLost, "the lock was refused"+holder(leader), Demote{Mode: NoLock}), true
+	case leader != "" && leader != v.Self:
+		return v.fenced(LockLost, "the lock is not ours"+holder(leader), Demote{Mode: NoLock}), true
+	case v.Lock.Held && !v.live():
+		return v.fenced(LockLost, "the lock ran out unrenewed", Demote{Mode: NoLock}), true
+	case stopping == Offline:
+		return Decision{}, false
+	case v.Lock.Held && v.left() <= v.Limits.Reserve:
+		detail := fmt.Sprintf("the lock could not be renewed and ends in %s", v.left().Round(time.Millisecond))
+		return v.fenced(LockExpiring, detail, Demote{Mode: Offline, Until: v.Lock.Deadline}), true
+	case !v.Lock.Held && v.Store == nil:
+		return v.fenced(LockExpiring, "a running primary, no lock, and the store does not answer", Demote{Mode: Offline, Until: v.Now.Add(v.Limits.Reserve)}), true
+	case !v.Lock.Held && v.since(v.Memory.Unlocked) >= v.Limits.TTL-v.Limits.Reserve:
+		// An adopted primary may take the lock that its old agent had or that nobody has, but it cannot wait for it for ever.
+		return v.fenced(LockLost, "a running primary that could not take the lock for ttl", Demote{Mode: Offline, Until: v.Now.Add(v.Limits.Reserve)}), true
+	}
+	return Decision{}, false
+}
+
+func (v *View) fenced(r Reason, detail string, a Action) Decision {
+	d := v.soon(time.Second, r, detail, a)
+	d.Permit = false
+	return d
+}
+
+// writes says whether PostgreSQL accepts writes or a job is about to make it. A bootstrap writes before there is
+// a lock: the initialize key is what protects it.
+func (v *View) writes() bool {
+	if v.Job != nil {
+		switch v.Job.Name {
+		case JobBootstrap:
+			return false
+		case JobPromote, JobStartPrimary:
+			return true
+		case JobSwitchover:
+			if v.Job.Checkpoint != 0 {
+				return false // the shutdown checkpoint is the last record; what still runs sends and archives WAL
+			}
+		}
+	}
+	if v.bootstrapped() {
+		return false
+	}
+	return v.primary() || v.Memory.Promoting
+}
+
+// bootstrapped says whether PostgreSQL is the new cluster of this moment that waits for its first lock. Our claim
+// lives no longer than our member key, so neither does the exception.
+func (v *View) bootstrapped() bool {
+	return v.succeeded(JobBootstrap) && v.since(v.Ended.At) < v.Limits.TTL && !v.Lock.Held && !v.Lock.Refused && (v.leader() == "" || v.leader() == v.Self)
+}
+
+// left is how long the lock is nobody else's.
+func (v *View) left() time.Duration { return v.Lock.Deadline.Sub(v.Now) }
+
+func holder(name string) string {
+	if name == "" {
+		return ""
+	}
+	return ": " + name + " holds it"
+}
+
+// withoutStore: what runs goes on, and fence() watches the lock's end (ha.md 2.18). A primary that was stopped for
+// this comes back as a standby without upstream, so that it can still be read.
+func (v *View) withoutStore() Decision {
+	stopped := v.succeeded(JobDemote) && v.Postgres.Dir == cluster.DirPresent && !v.Postgres.Running()
+	if stopped && v.Job == nil && v.Memory.Started && !v.Limits.Paused {
+		return v.soon(time.Second, StartReplica, "the store does not answer: be a standby, which can be read", StartStandby{})
+	}
+	d := v.soon(time.Second, StoreAway, "the store does not answer")
+	if v.live() && v.writes() {
+		d.Detail = fmt.Sprintf("the store does not answer; the lock is safe for another %s", v.left().Round(time.Second))
+		d.Within = min(d.Within, max(v.left()-v.Limits.Reserve, 100*time.Millisecond))
+	}
+	return d
+}
+
+// whileBusy waits for the job, but not for ever and not against the cluster's interest (ha.md 2.2).
+func (v *View) whileBusy() Decision {
+	switch v.Job.Name {
+	case JobSwitchover:
+		return v.handingOver(v.Job.Checkpoint, v.Job.Previous)
+	case JobStart, JobStartPrimary, JobRestart, JobRecover:
+		if v.leader() == v.Self && !v.live() && !v.Limits.Paused && !v.writes() {
+			// The store was away for longer than our hold. While the key bears our name nobody else can lead, so the limits below must hold.
+			if v.Job.Name == JobStart && v.pointedAway() {
+				return v.disown()
+			}
+			return v.again(ResumeLeader, "the lock bears our name; "+string(v.Job.Name)+" goes on", AcquireLeader{})
+		}
+		if v.mine() && !v.Limits.Paused && v.since(v.Job.Since) >= v.startTimeout() {
+			return v.giveUpStarting(JobTooLong)
+		}
+		if d, ok := v.repoint(); ok && v.Job.Name == JobStart {
+			return d
+		}
+	case JobClone, JobFollow, JobDivergence:
+		if r := v.Asked.Reinitialize; r != nil && r.ID != v.Memory.DoneReinit {
+			return v.soon(100*time.Millisecond, Reinitializing, "the job under way is cancelled", CancelJob{})
+		}
+		// A comparison waits for an answer of the former leader, which must not hold up who might follow it.
+		if v.Job.Name == JobDivergence && v.leader() == "" {
+			return v.soon(100*time.Millisecond, Busy, "the lock is free: the comparison with its last holder is cancelled", CancelJob{})
+		}
+	}
+	d := v.decide(Busy, string(v.Job.Name))
+	switch {
+	case v.live():
+		d.Within = min(d.Within, max(v.left()-v.Limits.Reserve, 100*time.Millisecond))
+	case v.Lock.Held:
+		d.Within = min(d.Within, time.Second)
+	}
+	return d
+}
+
+// startTimeout is how long a leader may take to start.
+func (v *View) startTimeout() time.Duration {
+	if r := v.Asked.Restart; r != nil && r.Timeout > 0 {
+		return r.Timeout
+	}
+	return v.Limits.PrimaryStart
+}
+
+// giveUpStarting hands the lock to somebody else, if there is somebody (ha.md 2.3).
+func (v *View) giveUpStarting(r Reason) Decision {
+	fit, detail, ask := v.failoverPossible("", 0)
+	switch {
+	case ask != nil:
+		return v.again(r, "the start takes too long; ask who could take over", *ask)
+	case fit != "":
+		v.Memory.GiveUp = true // the lock is released when PostgreSQL is down, not before
+		return v.again(r, "the start takes too long and "+detail, Demote{Mode: Immediate})
+	default:
+		return v.soon(time.Second, r, "the start takes too long, but "+detail)
+	}
+}
+
+// request takes up what people asked for, when nothing else is under way (ha.md 2.13e, 2.13f).
+func (v *View) request() (Decision, bool) {
+	if r := v.Asked.Reinitialize; r != nil && r.ID != v.Memory.DoneReinit {
+		v.Memory.DoneReinit = r.ID
+		leader, known := v.leaderUpstream()
+		if v.leader() == v.Self || v.Lock.Held || !known {
+			return v.again(RequestTaken, "reinitialize is refused: this member leads, or there is no leader to clone from"), true
+		}
+		v.Memory.RewindFailed = false
+		return v.again(Reinitializing, "asked for by an operator", Clone{From: leader, Remove: true, Request: r.ID}), true
+	}
+	if r := v.Asked.Restart; r != nil && r.ID != v.Memory.DoneRestart {
+		v.Memory.DoneRestart = r.ID
+		if v.Postgres.Dir != cluster.DirPresent {
+			return v.again(RequestTaken, "restart is refused: there is no data directory"), true
+		}
+		up := cluster.Upstream{}
+		if !v.primary() && v.leader() != v.Self {
+			up, _ = v.wantedUpstream()
+		}
+		return v.again(RequestTaken, "restart asked for by an operator", RestartPostgres{Request: r.ID, Upstream: up}), true
+	}
+	return Decision{}, false
+}
+
+// systemID compares whose data we have with whose cluster this is (ha.md 2.7).
+func (v *View) systemID() (Decision, bool) {
+	local, key := v.Postgres.SystemID, v.Store.Initialize
+	switch {
+	case !validID(local) && v.Postgres.Running():
+		return Decision{}, false // it runs, so pg_control was all right and will be again
+	case !validID(local) && v.Lock.Held:
+		return v.again(SystemIDUnknown, "pg_control tells no system identifier: let somebody else lead", ReleaseLeader{}), true
+	case !validID(local):
+		return v.soon(v.Limits.LoopWait, SystemIDUnknown, "pg_control tells no system identifier: restore the directory or reinitialize this member"), true
+	case validID(key.SystemID) && key.SystemID != local:
+		detail := fmt.Sprintf("the data directory has system identifier %s, the cluster %s: this member belongs to another cluster; check scope and data_dir", local, key.SystemID)
+		switch {
+		case v.Limits.Paused && v.Lock.Held:
+			return v.decide(SystemIDForeign, detail, ReleaseLeader{}), true
+		case v.Limits.Paused:
+			return v.decide(SystemIDForeign, detail), true
+		case v.Postgres.Running():
+			return v.again(SystemIDForeign, detail, Demote{Mode: Shutdown}), true
+		case v.Lock.Held:
+			return v.again(SystemIDForeign, detail, ReleaseLeader{}), true
+		}
+		return v.decide(SystemIDForeign, detail, Exit{Failure: detail}), true
+	case validID(key.SystemID), v.leader() != "", v.Limits.Paused:
+		return Decision{}, false
+	case v.Store.Bootstrapper == v.Self && (v.succeeded(JobBootstrap) || key.Present && key.SystemID == "" && !key.Invalid):
+		// The second: the store was away when the cluster was made, or the agent was restarted. Our claim stands, so the data are its.
+		return v.again(BootstrapDone, "the new cluster is "+local, WriteInitialize{local}, WriteConfig{}, AcquireLeader{}), true
+	case v.Memory.Joined:
+		return Decision{}, false // the store was emptied under us: elect a leader, it restores the keys (ha.md L67)
+	case key.Present && key.SystemID == "" && !key.Invalid && v.Store.Bootstrapper != v.Self && v.bootstrapperLives():
+		return v.decide(BootstrapOther, "another member makes this cluster at the moment, but this one has data already"), true
+	case v.Postgres.Running() && !v.primary():
+		detail := "a running replica, but the store knows neither cluster nor leader: start the agent of its primary first"
+		return v.decide(JoinFirst, detail, Exit{Failure: detail}), true
+	default:
+		return v.again(BootstrapDone, "the store does not know this cluster yet; it becomes "+local, WriteInitialize{local}), true
+	}
+}
+
+// validID says whether that is a system identifier: all digits, ten at least (dcs.md 1.3).
+func validID(s string) bool {
+	return len(s) >= 10 && !slices.ContainsFunc([]byte(s), func(c byte) bool { return c < '0' || c > '9' })
+}
+
+// repoint gives a standby that does not answer yet its new leader. It may need WAL to become consistent that the old
+// one cannot send any more, and would start for ever.
+func (v *View) repoint() (Decision, bool) {
+	m := &v.Memory
+	up, known := v.wantedUpstream()
+	switch {
+	case !v.Postgres.Running() || v.Postgres.Queried || !v.Postgres.StandbySignal || v.leader() == "" || !known:
+		return Decision{}, false
+	case m.Pointed == up && !(v.failed(JobFollow) && v.since(m.PointedAt) >= v.pause()):
+		return Decision{}, false
+	}
+	return v.again(FollowNew, "starts; follow "+describe(up)+" instead of "+describe(m.Pointed), Follow{up}), true
+}
+
+// pointedAway: PostgreSQL starts as a standby of another member.
+func (v *View) pointedAway() bool {
+	to := v.Memory.Pointed.Name
+	return v.Postgres.StandbySignal && to != "" && to != v.Self
+}
+
+// disown releases a lock that bears our name although we follow another member since: a request of ours came late. Such a standby may need
+// WAL of that member before it answers anybody, and must not keep the others from leading until then.
+func (v *View) disown() Decision {
+	return v.again(NoLongerLeader, "the lock bears our name, from before we followed "+v.Memory.Pointed.Name+": take it to release it", AcquireLeader{}, ReleaseLeader{})
+}
+
+// whileSilent: a postmaster lives but does not answer our query yet, or not any more (ha.md 2.3).
+func (v *View) whileSilent() Decision {
+	detail := fmt.Sprintf("the postmaster does not accept connections for %s", v.since(v.Memory.Silent).Round(time.Second))
+	if v.Postgres.Ready == cluster.Accepting && v.Postgres.QueryError != "" {
+		detail = fmt.Sprintf("the postmaster serves others and not us for %s: %s", v.since(v.Memory.Silent).Round(time.Second), v.Postgres.QueryError)
+	}
+	switch {
+	case v.leader() == v.Self && !v.live() && v.pointedAway():
+		return v.disown()
+	case v.leader() == v.Self && !v.live():
+		return v.again(ResumeLeader, "the lock bears our name", AcquireLeader{})
+	case v.mine() && !v.Limits.Paused && v.since(v.Memory.Silent) >= v.startTimeout() && v.Postgres.Ready != cluster.Accepting:
+		return v.giveUpStarting(StartTooLong) // but never a server that serves others: a wrong password of ours is no reason to stop it
+	default:
+		if d, ok := v.repoint(); ok {
+			return d
+		}
+		if d, ok := v.startsInVain(); ok {
+			return d
+		}
+		return v.soon(time.Second, StillStarting, detail)
+	}
+}
+
+// startsInVain: a standby that has been starting for long may need WAL, to become consistent, that the leader's history does not
+// have. It would wait for ever; the control file tells how far it must come, so it can be compared as it is.
+func (v *View) startsInVain() (Decision, bool) {
+	const patience = 30 * time.Second
+	leader, known := v.leaderUpstream()
+	if !known || v.Limits.Paused || !v.Postgres.StandbySignal || v.since(v.Memory.Silent) < patience || v.Postgres.Ready == cluster.Accepting {
+		return Decision{}, false
+	}
+	if m, _ := v.Store.Member(leader.Name); m.Role != cluster.Primary {
+		return Decision{}, false
+	}
+	switch v.verdict() {
+	case "":
+		return v.again(CompareHistory, "starts for long: is our WAL part of "+leader.Name+"'s history?", CheckDivergence{leader}), true
+	case Diverged:
+		return v.diverged(leader), true
+	}
+	return Decision{}, false
+}

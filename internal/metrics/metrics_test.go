@@ -1,0 +1,67 @@
+package metrics
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/regent-ha/regent/internal/dcs"
+)
+
+func TestWrite(t *testing.T) {
+	m := New("demo", "pg1", "0.1.0")
+	remaining := 7 * time.Second
+	m.Lease(func() time.Duration { return remaining })
+	m.Decided("healthiest")
+	m.Decided("healthiest")
+	m.StoreRequest("renew", 4*time.Millisecond, nil)
+	m.StoreRequest("renew", 4*time.Second, fmt.Errorf("renew: %w", dcs.ErrNotHeld))
+	m.StoreRequest("put", time.Second, errors.New("connection refused"))
+
+	text := written(t, m)
+	for _, want := range []string{
+		`regent_info{name="pg1",scope="demo",version="0.1.0"} 1`,
+		`regent_lease_remaining_seconds{name="pg1",scope="demo"} 7`,
+		`regent_decisions_total{name="pg1",reason="healthiest",scope="demo"} 2`,
+		`regent_store_requests_total{name="pg1",operation="renew",result="ok",scope="demo"} 1`,
+		`regent_store_requests_total{name="pg1",operation="renew",result="not_held",scope="demo"} 1`,
+		`regent_store_requests_total{name="pg1",operation="put",result="unavailable",scope="demo"} 1`,
+		`regent_store_request_duration_seconds_bucket{name="pg1",operation="renew",scope="demo",le="0.01"} 1`,
+		`regent_store_request_duration_seconds_count{name="pg1",operation="renew",scope="demo"} 2`,
+	} {
+		if !strings.Contains(text, want+"\n") {
+			t.Errorf("want %s in\n%s", want, text)
+		}
+	}
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(strings.TrimPrefix(strings.TrimPrefix(line, "# HELP "), "# TYPE "), "regent_") {
+			t.Errorf("have the foreign name %q", line)
+		}
+	}
+
+	remaining = -time.Second
+	if text := written(t, m); !strings.Contains(text, `regent_lease_remaining_seconds{name="pg1",scope="demo"} 0`+"\n") {
+		t.Error("a lease that ran out is not 0")
+	}
+}
+
+func TestNilCountsNothing(t *testing.T) {
+	var m *Metrics
+	m.Lease(func() time.Duration { return 0 })
+	m.Decided("x")
+	m.StoreRequest("put", 0, nil)
+	if text := written(t, m); text != "" {
+		t.Errorf("have %q, want nothing", text)
+	}
+}
+
+func written(t *testing.T, m *Metrics) string {
+	t.Helper()
+	var b strings.Builder
+	if err := m.Write(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}

@@ -1,0 +1,56 @@
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/regent-ha/regent/internal/cluster"
+)
+
+// A standby starts on the newest timeline that it has the history file of, counting up without a gap (findNewestTimeLine in
+// timeline.c). A file that it once fetched from a leader whom it could not follow, and who is lost, keeps it from starting:
+// "requested timeline 2 is not a child of this server's history". Only a running WAL receiver would fetch the files of the present
+// leader. So a stopped instance whose WAL fits gets them before it starts.
+
+var wayMark = []byte("# Regent: nobody has the history of this timeline; the file only leads to a newer one.\n")
+
+// lineage fetches the history files of the timelines after own up to the leader's. One that the leader does not have is a mark.
+func lineage(ctx context.Context, conn *pgconn.PgConn, own, leader cluster.Timeline) (map[cluster.Timeline][]byte, error) {
+	files := map[cluster.Timeline][]byte{}
+	for tl := own + 1; tl <= leader; tl++ {
+		text, err := historyText(ctx, conn, tl)
+		var refused *pgconn.PgError
+		switch {
+		case tl < leader && (errors.As(err, &refused) || err == nil && bytes.Equal(text, takenMark)):
+			text = wayMark
+		case err != nil:
+			return nil, fmt.Errorf("fetch the history of timeline %d: %w", tl, err)
+		}
+		files[tl] = text
+	}
+	return files, nil
+}
+
+// keepLineage writes those that are not here. The newest comes first: an older one must not become the newest.
+func (p *Instance) keepLineage(files map[cluster.Timeline][]byte, own, leader cluster.Timeline) error {
+	for tl := leader; tl > own; tl-- {
+		name := p.historyFile(tl)
+		have, err := os.ReadFile(name)
+		if err == nil && !bytes.Equal(have, takenMark) {
+			continue
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("keep the history of timeline %d: %w", tl, err)
+		}
+		if _, err := writeFile(name, string(files[tl]), 0o600); err != nil {
+			return fmt.Errorf("keep the history of timeline %d: %w", tl, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,221 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/regent-ha/regent/internal/cluster"
+)
+
+// StopMode is how PostgreSQL treats its clients when it shuts down (PostgreSQL documentation, "Shutting Down the Server").
+type StopMode int
+
+const (
+	Fast      StopMode = iota // SIGINT: transactions are rolled back, a shutdown checkpoint is written
+	Smart                     // SIGTERM: waits for the clients to leave
+	Immediate                 // SIGQUIT: like a crash
+)
+
+func (m StopMode) String() string { return [...]string{"fast", "smart", "immediate"}[m] }
+
+func (m StopMode) signal() unix.Signal {
+	return [...]unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGQUIT}[m]
+}
+
+// StopOptions says how to stop. All times count from the call.
+type StopOptions struct {
+	Mode              StopMode
+	Checkpoint        bool          // a CHECKPOINT first, so that the one at the end is short
+	CheckpointTimeout time.Duration // of it; 0: none but the limits below
+	BeforeStop        bool          // run the before_stop command
+	ImmediateAfter    time.Duration // then like Immediate; 0: never
+	KillAfter         time.Duration // then kill the postmaster and all its children; 0: never
+
+	// OnShutdownCheckpoint is called once, as soon as the control data reports a clean shutdown, though the postmaster
+	// may still run (it archives, or waits for a walsender). checkpoint is the shutdown checkpoint's position;
+	// previous that of the WAL switch right before it if there is one, else the same (ha.md 2.19).
+	OnShutdownCheckpoint func(checkpoint, previous cluster.LSN)
+	// OnSafe is called once, when no process works for a client any more or the postmaster is gone.
+	OnSafe func()
+}
+
+// stopPoll is how often control file and processes are looked at while the server stops; its exit is an event.
+const stopPoll = 20 * time.Millisecond
+
+// Stop stops the server and returns when it and all its processes are gone; without a server it only makes sure
+// of that. It escalates: as told by Mode, then immediate, then SIGSTOP and SIGKILL of postmaster and children,
+// which also ends a server whose processes are stopped or hung. When ctx ends first the server goes on stopping.
+// ErrRunning: a single-user process, which cannot be stopped in an orderly way, is at work.
+func (p *Instance) Stop(ctx context.Context, o StopOptions) error {
+	begun := time.Now()
+	pm := p.postmaster()
+	if pm == nil {
+		if err := p.EndStrays(ctx); err != nil {
+			return err
+		}
+		call(o.OnSafe)
+		return nil
+	}
+	if pm.single {
+		return fmt.Errorf("stop PostgreSQL: single-user process %d is repairing the data directory: %w; wait for its end", pm.pid, ErrRunning)
+	}
+	exited := p.watch(pm.pid)
+	p.prepareStop(ctx, o, begun)
+	s := &stopping{p: p, o: o, pid: pm.pid, begun: begun}
+	if g, err := p.glance(); err == nil {
+		s.before = g
+	}
+	s.send(o.Mode.signal())
+	tick := time.NewTicker(stopPoll)
+	defer tick.Stop()
+	for {
+		select {
+		case <-exited:
+			return s.finish(ctx)
+		case <-ctx.Done():
+			return fmt.Errorf("stop PostgreSQL: %w after %s; it goes on stopping", context.Cause(ctx), time.Since(begun).Round(time.Millisecond))
+		case <-tick.C:
+			s.look()
+			s.escalate(ctx)
+		}
+	}
+}
+
+// prepareStop runs what belongs before the signal. None of it may hold up the stop past its limits, and a
+// failure is only logged: we were told to stop.
+func (p *Instance) prepareStop(ctx context.Context, o StopOptions, begun time.Time) {
+	for _, limit := range []time.Duration{o.ImmediateAfter, o.KillAfter} {
+		if limit > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithDeadline(ctx, begun.Add(limit))
+			defer cancel()
+		}
+	}
+	if o.Checkpoint && o.Mode != Immediate {
+		limited := ctx
+		if o.CheckpointTimeout > 0 {
+			var cancel context.CancelFunc
+			limited, cancel = context.WithTimeout(ctx, o.CheckpointTimeout)
+			defer cancel()
+		}
+		if err := p.Checkpoint(limited); err != nil {
+			p.log.LogAttrs(ctx, slog.LevelWarn, "checkpoint before the stop was not finished; the stop takes longer", slog.Any("error", err))
+		}
+	}
+	if command := p.Settings().BeforeStop; o.BeforeStop && command != "" {
+		if err := p.RunHook(ctx, command); err != nil {
+			p.log.LogAttrs(ctx, slog.LevelWarn, "before_stop did not succeed; stopping all the same", slog.Any("error", err))
+		}
+	}
+}
+
+// stopping is one stop under way.
+type stopping struct {
+	p           *Instance
+	o           StopOptions
+	pid         int
+	begun       time.Time
+	before      glance
+	safe, clean bool
+	immediate   bool
+}
+
+func (s *stopping) send(signal unix.Signal) {
+	if signal == unix.SIGQUIT {
+		s.immediate = true
+	}
+	_ = unix.Kill(s.pid, signal) // it cannot have been reaped and its number reused: watch has not closed the channel yet
+}
+
+// look calls the hooks that are due.
+func (s *stopping) look() {
+	if s.o.OnShutdownCheckpoint != nil && !s.clean {
+		if g, err := s.p.glance(); err == nil && g.stopped() && !s.before.stopped() {
+			s.clean = true
+			s.reached(g)
+		}
+	}
+	if s.o.OnSafe != nil && !s.safe && (s.clean || !s.p.clientsLeft(s.pid)) {
+		s.safe = true
+		s.o.OnSafe()
+	}
+}
+
+// stopped says whether the control data reports a clean shutdown.
+func (g glance) stopped() bool {
+	return g.state == cluster.ControlShutDown || g.state == cluster.ControlShutDownRecovery
+}
+
+func (s *stopping) reached(g glance) {
+	previous := g.checkpoint
+	if before, err := s.p.walSwitchBefore(g.checkpoint, g.timeline); err != nil {
+		s.p.log.LogAttrs(context.Background(), slog.LevelDebug, "record before the shutdown checkpoint cannot be read", slog.Any("error", err))
+	} else if before != 0 {
+		previous = before
+	}
+	s.o.OnShutdownCheckpoint(g.checkpoint, previous)
+}
+
+// escalate sends what is due by now.
+func (s *stopping) escalate(ctx context.Context) {
+	after := time.Since(s.begun)
+	switch {
+	case s.o.KillAfter > 0 && after >= s.o.KillAfter:
+		s.p.log.LogAttrs(ctx, slog.LevelWarn, "PostgreSQL did not stop in time; killing it", slog.Duration("after", after), slog.Int("pid", s.pid))
+		s.p.killAll(s.pid)
+	case s.o.ImmediateAfter > 0 && after >= s.o.ImmediateAfter && !s.immediate:
+		s.p.log.LogAttrs(ctx, slog.LevelWarn, "PostgreSQL did not stop in time; stopping it immediately", slog.Duration("after", after), slog.Int("pid", s.pid))
+		s.send(unix.SIGQUIT)
+	}
+}
+
+// killAll suspends the postmaster, so that it starts no new children, kills the children and then itself.
+func (p *Instance) killAll(pid int) {
+	_ = unix.Kill(pid, unix.SIGSTOP)
+	for _, q := range p.processes(p.realDir()) {
+		if q.child {
+			_ = unix.Kill(q.pid, unix.SIGKILL)
+		}
+	}
+	_ = unix.Kill(pid, unix.SIGKILL)
+}
+
+// finish makes sure that the whole server is gone.
+func (s *stopping) finish(ctx context.Context) error {
+	if s.o.OnShutdownCheckpoint != nil && !s.clean {
+		if g, err := s.p.glance(); err == nil && g.stopped() {
+			s.clean = true
+			s.reached(g)
+		}
+	}
+	if err := s.p.EndStrays(ctx); err != nil {
+		return err
+	}
+	if !s.safe {
+		call(s.o.OnSafe)
+	}
+	s.p.log.LogAttrs(ctx, slog.LevelInfo, "PostgreSQL stopped", slog.String("mode", s.o.Mode.String()), slog.Duration("after", time.Since(s.begun)))
+	return nil
+}
+
+func call(f func()) {
+	if f != nil {
+		f()
+	}
+}
+
+// Kill ends postmaster and children at once, without any hook: for the moment when nothing but the end of all writing counts.
+func (p *Instance) Kill(ctx context.Context) error {
+	pm := p.postmaster()
+	if pm != nil {
+		p.killAll(pm.pid)
+		if _, err := waitGone(ctx, pm.pid, 10*time.Second); err != nil {
+			return fmt.Errorf("kill postmaster %d: %w", pm.pid, err)
+		}
+	}
+	return p.EndStrays(ctx)
+}

@@ -1,0 +1,58 @@
+package sim
+
+import (
+	"time"
+
+	"github.com/regent-ha/regent/internal/cluster"
+	"github.com/regent-ha/regent/internal/ha"
+)
+
+// configure computes what counts now, as internal/agent's settings.go does from the same document.
+func (a *agent) configure() {
+	d := &a.dynamic
+	a.timing, _ = d.Timing()
+	a.limits = ha.Limits{
+		TTL: a.timing.TTL, LoopWait: a.timing.LoopWait, RetryTimeout: a.timing.RetryTimeout,
+		Reserve:               reserve(a.timing.TTL),
+		MaxLag:                cluster.LSN(max(d.MaximumLagOnFailover(), 0)),
+		PrimaryStart:          d.PrimaryStartTimeout(),
+		CheckTimeline:         d.CheckTimeline(),
+		Paused:                d.Paused(),
+		StandbyCluster:        d.StandbyCluster() != nil,
+		SyncMode:              d.SynchronousMode() != cluster.SyncOff,
+		CanBootstrap:          true,
+		HasConfig:             true,
+		UseSlots:              d.UseSlots(),
+		SlotsTTL:              d.MemberSlotsTTL(),
+		UseRewind:             a.m.local.UseRewind,
+		RemoveOnRewindFailure: a.m.local.RemoveOnRewindFailure,
+		RemoveOnDivergence:    a.m.local.RemoveOnDivergence,
+	}
+	a.loop.Configure(a.limits, a.m.tags)
+}
+
+// reserve is internal/agent's: a quarter of the ttl, between one and five seconds.
+func reserve(ttl time.Duration) time.Duration {
+	return min(max(ttl/4, time.Second), 5*time.Second)
+}
+
+// settings are what a run's dynamic configuration says at first.
+type settings struct {
+	TTL, LoopWait, RetryTimeout int // seconds
+	MaxLag                      int64
+	PrimaryStart                int // seconds
+	CheckTimeline               bool
+	Slots                       bool
+}
+
+func (s settings) document() cluster.DynamicConfig {
+	doc := cluster.Value{Kind: cluster.Object}
+	doc = doc.Set(cluster.Int(int64(s.TTL)), "ttl")
+	doc = doc.Set(cluster.Int(int64(s.LoopWait)), "loop_wait")
+	doc = doc.Set(cluster.Int(int64(s.RetryTimeout)), "retry_timeout")
+	doc = doc.Set(cluster.Int(s.MaxLag), "maximum_lag_on_failover")
+	doc = doc.Set(cluster.Int(int64(s.PrimaryStart)), "primary_start_timeout")
+	doc = doc.Set(cluster.Flag(s.CheckTimeline), "check_timeline")
+	doc = doc.Set(cluster.Flag(s.Slots), "postgresql", "use_slots")
+	return cluster.DynamicConfig{Document: doc, Usable: true}
+}

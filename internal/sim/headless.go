@@ -1,0 +1,76 @@
+package sim
+
+import (
+	"time"
+
+	"github.com/regent-ha/regent/internal/cluster"
+	"github.com/regent-ha/regent/internal/ha"
+)
+
+// The oracle of a leader that cannot lead, while faults last: whoever holds the lock and fails again and again, or does not come
+// up, must leave it to a member that could lead (ha.md 2.3, 2.20, V18).
+
+// patience is how long a leader's start may take beyond primary_start_timeout.
+const patience = 30 * time.Second
+
+// failed notes that a start or promotion of this member has failed.
+func (w *World) failed(m *Member, what string) {
+	t := &w.oracle.term
+	if t.holder != m || w.peek().Leader.Name != m.name || m.paused() {
+		return
+	}
+	t.failures++
+	if other := w.couldLead(m); t.failures >= 3 && other != nil {
+		w.violate("V18", "%s keeps the lock and its %s fails for the %dth time, although %s could lead", m.name, what, t.failures, other.name)
+	}
+}
+
+// starting looks at a lock holder whose start is under way.
+func (w *World) starting(a *agent) {
+	j := a.loop.Job
+	if j == nil || w.oracle.term.holder != a.m || w.peek().Leader.Name != a.m.name || a.limits.Paused || a.m.server == nil || a.loop.Asked.Restart != nil {
+		return
+	}
+	t := &w.oracle.term
+	if j.Name == ha.JobPromote && t.promotes <= a.m.server.since { // another server than the one of the last promotion
+		t.promotes = w.now
+	}
+	if j.Name == ha.JobPromote && w.now-t.promotes > int64(time.Minute+patience/2) {
+		if other := w.couldLead(a.m); other != nil {
+			w.violate("V18", "%s keeps the lock and is being promoted for %s, although %s could lead", a.m.name, time.Duration(w.now-t.promotes), other.name)
+		}
+	}
+	switch j.Name {
+	case ha.JobStart, ha.JobStartPrimary, ha.JobRecover:
+	default:
+		return
+	}
+	if took := a.now().Sub(j.Since); took > a.limits.PrimaryStart+patience && w.now-a.since > int64(patience) {
+		if other := w.couldLead(a.m); other != nil {
+			w.violate("V18", "%s keeps the lock and starts for %s, although %s could lead", a.m.name, took, other.name)
+		}
+	}
+}
+
+// couldLead is a member that the lock holder could find fit: it has stood by, in reach of everybody, for some time.
+func (w *World) couldLead(holder *Member) *Member {
+	s := w.peek()
+	if !w.net.steady(holder.place, w.storePlace, patience) || w.storeDown > 0 || w.storeBack > 0 && w.now-w.storeBack < int64(patience) || w.now < w.oracle.waived {
+		return nil
+	}
+	for _, m := range w.Members {
+		p, known := m.server, false
+		for _, key := range s.Members {
+			known = known || key.Name == m.name && key.Role == cluster.Replica
+		}
+		switch {
+		case m == holder || !known || m.tags.NoFailover || p == nil || m.agent == nil:
+		case !p.accepting || p.phase != standingBy || p.frozen > 0 || m.agent.frozen > 0 || w.now-max(p.since, m.agent.since) < int64(patience):
+		case !w.net.steady(holder.place, m.place, patience) || !w.net.steady(m.place, w.storePlace, patience):
+		case m.dir.system != holder.dir.system || m.dir.end() < s.Status.Optime || m.dir.tli < s.History.ClusterTimeline():
+		default:
+			return m
+		}
+	}
+	return nil
+}

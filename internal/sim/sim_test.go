@@ -1,0 +1,89 @@
+package sim
+
+import (
+	"testing"
+	"time"
+)
+
+func TestSchedules(t *testing.T) {
+	n := uint64(300)
+	if testing.Short() {
+		n = 50
+	}
+	var sum Result
+	for seed := range n {
+		r := Run(Options{Seed: seed})
+		if r.Violation != nil {
+			t.Errorf("seed %d: %s", seed, r.Violation)
+		}
+		sum.Decisions += r.Decisions
+		sum.Failovers += r.Failovers
+		sum.Rows += r.Rows
+	}
+	if sum.Decisions < 100*n || sum.Failovers < int(n)/4 || sum.Rows < int(20*n) {
+		t.Errorf("have %d decisions, %d promotions and %d rows in %d schedules: they show next to nothing", sum.Decisions, sum.Failovers, sum.Rows, n)
+	}
+}
+
+// A seed plays the same way each time, to the last byte of its trace.
+func TestReplay(t *testing.T) {
+	for seed := range uint64(20) {
+		a, b := Run(Options{Seed: seed, Hash: true}), Run(Options{Seed: seed, Hash: true})
+		if a.Hash != b.Hash || a.Events != b.Events {
+			t.Errorf("seed %d: have hash %x after %d events, then %x after %d", seed, a.Hash, a.Events, b.Hash, b.Events)
+		}
+		if c := Run(Options{Seed: seed + 1000, Hash: true}); c.Hash == a.Hash {
+			t.Errorf("seeds %d and %d have the same trace", seed, seed+1000)
+		}
+	}
+}
+
+// play runs members with these faults and nothing else.
+func schedule(t *testing.T, o Options, faults ...Fault) Result {
+	t.Helper()
+	o.Schedule = &faults
+	r := Run(o)
+	if r.Violation != nil {
+		t.Errorf("%v: %s", faults, r.Violation)
+	}
+	return r
+}
+
+func TestFailoverAfterHostLoss(t *testing.T) {
+	for members := 2; members <= 4; members++ {
+		r := schedule(t, Options{Seed: 1, Members: members}, Fault{At: 10 * time.Second, For: 2 * time.Minute, Kind: "host-lost", Member: Leader})
+		if r.Failovers != 1 {
+			t.Errorf("%d members: have %d promotions, want 1", members, r.Failovers)
+		}
+	}
+}
+
+func TestSwitchoverLosesNothing(t *testing.T) {
+	for seed := range uint64(7) { // the eighth begins before there is a cluster
+		r := schedule(t, Options{Seed: seed, Members: 3}, Fault{At: 10 * time.Second, Kind: "switchover", Member: Leader, Value: 2})
+		if r.Failovers != 1 || r.Lost != 0 {
+			t.Errorf("seed %d: have %d promotions, %d rows lost; want 1 and none", seed, r.Failovers, r.Lost)
+		}
+	}
+}
+
+func TestNothingHappensByItself(t *testing.T) {
+	for seed := range uint64(10) {
+		if r := schedule(t, Options{Seed: seed}); r.Failovers != 0 || r.GuardKills != 0 {
+			t.Errorf("seed %d: have %d promotions, %d kills, want none", seed, r.Failovers, r.GuardKills)
+		}
+	}
+}
+
+// With an agent frozen for longer than its lease the guard is what keeps the old primary from writing on.
+func TestGuard(t *testing.T) {
+	freeze := Fault{At: 10 * time.Second, For: time.Minute, Kind: "agent-frozen", Member: Leader}
+	if r := schedule(t, Options{Seed: 1, Members: 3}, freeze); r.GuardKills != 1 {
+		t.Errorf("have %d kills, want 1", r.GuardKills)
+	}
+	list := []Fault{freeze}
+	r := Run(Options{Seed: 1, Members: 3, NoGuard: true, Schedule: &list})
+	if r.Violation == nil || r.Violation.Oracle != "V1" && r.Violation.Oracle != "V3" {
+		t.Errorf("without the guard: have %v, want two primaries", r.Violation)
+	}
+}

@@ -1,0 +1,136 @@
+package integration
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/regent-ha/regent/test/integration/harness"
+)
+
+// slowly has a loop_wait so long that only events can make anything quick.
+var slowly = harness.Options{LoopWait: 10 * time.Second, TTL: 20 * time.Second}
+
+// The postmaster dies: the leader keeps its lock and starts PostgreSQL again on the same timeline. The agent dies: PostgreSQL
+// does not notice, and the next agent goes on with it. Both die and are back before the lock ends: the member still leads, on
+// a new timeline.
+func TestLeaderCrashes(t *testing.T) {
+	t.Parallel()
+	c := harness.Start(t, slowly)
+	m, w := c.Healthy(t, harness.Patience), c.Write(t)
+
+	killed, before := time.Now(), m.Postmaster()
+	m.SignalPostmaster(t, syscall.SIGKILL)
+	w.AdvanceOn(t, m, harness.Patience)
+	harness.Quick(t, "outage when the postmaster is killed, less than loop_wait", harness.OutageSince(w.Acks(), killed), 9*time.Second)
+	if now := c.Healthy(t, harness.Patience); now != m || m.Status().Timeline != 1 || m.Postmaster() == before {
+		t.Errorf("postmaster killed: have leader %s on timeline %d, want %s on 1 with a new postmaster", now.Name, m.Status().Timeline, m.Name)
+	}
+
+	killed, before = time.Now(), m.Postmaster()
+	m.KillAgent(t)
+	w.Advance(t, 20, harness.Patience)
+	m.Start(t)
+	if now := c.Healthy(t, harness.Patience); now != m || m.Postmaster() != before {
+		t.Errorf("agent killed: have leader %s with postmaster %d, want %s with %d", now.Name, m.Postmaster(), m.Name, before)
+	}
+	harness.Quick(t, "outage when the agent is killed, none at all", harness.OutageSince(w.Acks(), killed), 2*time.Second)
+
+	killed = time.Now()
+	m.KillAll(t)
+	m.Start(t)
+	w.AdvanceOn(t, m, harness.Patience)
+	harness.Quick(t, "outage when both are killed, less than ttl", harness.OutageSince(w.Acks(), killed), 15*time.Second)
+	if now := c.Healthy(t, harness.Patience); now != m || m.Status().Timeline != 2 {
+		t.Errorf("both killed: have leader %s on timeline %d, want %s on 2", now.Name, m.Status().Timeline, m.Name)
+	}
+	w.Audit(t, 0)
+}
+
+// The leader's machine is gone for longer than the ttl, and it has written what nobody else has: the other member leads, and
+// the old leader gives up those rows and streams again. Their loss is what asynchronous replication risks; it is counted.
+func TestLeaderGoneForLong(t *testing.T) {
+	t.Parallel()
+	c := harness.Start(t, harness.Options{})
+	old, w := c.Healthy(t, harness.Patience), c.Write(t)
+	other := c.Others(old)[0]
+	sender := backend(t, old, "select pid from pg_stat_replication where application_name = '"+other.Name+"'")
+	stopped := time.Now()
+	kill(t, sender, syscall.SIGSTOP)
+	old.SQL(t, "insert into numbered values (-1, 'nobody has me')")
+	w.Advance(t, 10, harness.Patience)
+	old.KillAll(t)
+	gone := time.Now()
+	w.AdvanceOn(t, other, harness.Patience)
+	harness.Quick(t, "the other member writes, after ttl and a little", time.Since(gone), 25*time.Second)
+	if row := other.SQL(t, "select count(*) from numbered where id = -1"); row != "0" {
+		t.Fatal("the row that was to be lost was replicated: nothing has diverged")
+	}
+	old.Start(t)
+	if now := c.Healthy(t, harness.Patience); now != other {
+		t.Errorf("have leader %s, want %s", now.Name, other.Name)
+	}
+	if row := old.SQL(t, "select count(*) from numbered where id = -1"); row != "0" {
+		t.Error("the old leader streams and still has a row that the leader lacks")
+	}
+	if !old.Logged("reason=rewind") {
+		t.Error("the old leader came back by other means than a rewind")
+	}
+	if missing := w.Audit(t, acknowledged(w, old, stopped.Add(-time.Second))); missing == 0 {
+		t.Error("have no lost row although replication was stopped: the comparison is blind")
+	}
+}
+
+// Every process of every member dies at once. They come back in any order; whoever led goes on if it is in time.
+func TestWholeClusterCrashes(t *testing.T) {
+	t.Parallel()
+	c := harness.Start(t, harness.Options{})
+	old, w := c.Healthy(t, harness.Patience), c.Write(t)
+	other := c.Others(old)[0]
+	old.KillAll(t)
+	other.KillAll(t)
+	other.Start(t)
+	harness.Eventually(t, harness.Patience, "the replica's agent answers", func() bool { return other.Status() != nil })
+	old.Start(t)
+	if now := c.Healthy(t, harness.Patience); now != old {
+		t.Errorf("have leader %s, want %s, whose lock had not ended", now.Name, old.Name)
+	}
+	w.AdvanceOn(t, old, harness.Patience)
+	if tl := old.Status().Timeline; tl != 2 {
+		t.Errorf("have timeline %d, want 2", tl)
+	}
+
+	// Now the replica alone is back, after the lock has ended. It died first, so what was acknowledged since is lost.
+	apart := time.Now().Add(-time.Second)
+	other.KillAll(t)
+	old.KillAll(t)
+	harness.Eventually(t, harness.Patience, "the lock ends", func() bool { return c.Leader() == nil })
+	other.Start(t)
+	w.AdvanceOn(t, other, harness.Patience)
+	old.Start(t)
+	if now := c.Healthy(t, harness.Patience); now != other {
+		t.Errorf("have leader %s, want %s", now.Name, other.Name)
+	}
+	w.Audit(t, acknowledged(w, old, apart))
+}
+
+// acknowledged counts a member's rows since a moment.
+func acknowledged(w *harness.Writer, m *harness.Member, since time.Time) (rows int) {
+	for _, a := range w.Acks() {
+		if a.Member == m.Name && a.Acked.After(since) {
+			rows++
+		}
+	}
+	return rows
+}
+
+// backend is the one process id that a query returns.
+func backend(t *testing.T, m *harness.Member, query string) string {
+	t.Helper()
+	pid := m.SQL(t, query)
+	if pid == "" || strings.Contains(pid, "\n") {
+		t.Fatalf("%s: have %q, want one process", query, pid)
+	}
+	return pid
+}

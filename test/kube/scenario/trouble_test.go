@@ -1,0 +1,122 @@
+package scenario
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/regent-ha/regent/test/kube/machine"
+)
+
+// TestTrouble is what else happens to a cluster: scaling, a rolling restart, an API server that is away, a drain, lost data.
+func TestTrouble(t *testing.T) {
+	c := Connect(t, "trouble", "cluster")
+	c.Uninstall(t)
+	t.Cleanup(func() { cleanUp(t, c) })
+	c.Install(t, "volume.whenScaled=Delete")
+	c.Heal(t, 2, 2*time.Minute)
+	w := c.Write(t)
+
+	c.step(t, w, 2, "rolling restart", func(State) {
+		c.kubectl(t, "rollout", "restart", "statefulset/cluster")
+		c.kubectl(t, "rollout", "status", "statefulset/cluster", "--timeout=180s")
+	})
+	c.step(t, w, 2, "scaled 2 → 3 → 2", func(State) {
+		c.kubectl(t, "scale", "statefulset/cluster", "--replicas=3")
+		c.Heal(t, 3, 2*time.Minute)
+		c.kubectl(t, "scale", "statefulset/cluster", "--replicas=2")
+	})
+	c.step(t, w, 2, "API server away for longer than the TTL", func(State) { c.withoutAPI(t, ttl+15*time.Second) })
+	c.step(t, w, 2, "node drained and uncordoned", func(State) {
+		defer run(t, "kubectl", "uncordon", machine.NodeName)
+		// One node: the first pod cannot come back, so the budget protects the other one, and the drain does not end.
+		out, err := try(t.Context(), "kubectl", "drain", machine.NodeName, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=20s")
+		if err == nil {
+			t.Error("both pods were drained, against the budget:", out)
+		}
+	})
+	c.step(t, w, 2, "leader's volume and pod deleted", func(s State) {
+		c.kubectl(t, "delete", "pvc", "data-"+s.Leader, "--wait=false")
+		c.kubectl(t, "delete", "pod", s.Leader)
+	})
+}
+
+// TestFullVolume: a leader whose volume is full cannot write; somebody who can must lead.
+func TestFullVolume(t *testing.T) {
+	c := Connect(t, "full", "cluster")
+	c.Uninstall(t)
+	t.Cleanup(func() { cleanUp(t, c) })
+	c.Install(t, "volume.class=bounded,volume.size=400Mi,dynamic.postgresql.parameters.max_wal_size=64MB")
+	c.Heal(t, 2, 2*time.Minute)
+	w := c.Write(t)
+	c.step(t, w, 2, "leader's volume full", func(s State) {
+		defer func() {
+			c.kubectl(t, "exec", s.Leader, "-c", "patroni", "--", "rm", "-f", "/var/lib/postgresql/ballast")
+		}()
+		// dd ends with an error when the volume is full: that is the aim. Segments of WAL that are there already are used up
+		// next: PostgreSQL ends when it cannot make another one.
+		const fill = `for i in $(seq 100); do
+			dd if=/dev/zero of=/var/lib/postgresql/ballast bs=64k oflag=append conv=notrunc 2>/dev/null
+			psql -h /run/postgresql -U postgres -qc "select pg_logical_emit_message(false, 'fill', repeat('x', 1000000)) from generate_series(1, 20)" >/dev/null || exit 0
+		done; exit 1`
+		c.kubectl(t, "exec", s.Leader, "-c", "patroni", "--", "sh", "-c", fill)
+		c.until(t, 2*time.Minute, "the other member leads", func() error {
+			p, err := c.client.CoreV1().Pods(c.Namespace).Get(t.Context(), other(s.Leader), meta.GetOptions{})
+			if err != nil {
+				return err
+			}
+			return c.leads(t.Context(), p.Status.PodIP)
+		})
+	})
+}
+
+// withoutAPI takes the API server away for a while.
+func (c *Cluster) withoutAPI(t testing.TB, d time.Duration) {
+	t.Helper()
+	source, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := machine.At(source, "node")
+	if err := m.Hold(t.Context(), "kube-apiserver"); err != nil {
+		t.Fatal(err)
+	}
+	pause(t.Context(), d) // the time that passes is what is tested
+	if err := m.Free("kube-apiserver"); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Wait(context.WithoutCancel(t.Context()), time.Minute, "the API server", "get", "--raw", "/readyz"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestEnvironmentOnly: without any file, PATRONI_CONFIGURATION is the whole configuration, and patronictl finds it too.
+func TestEnvironmentOnly(t *testing.T) {
+	c := Connect(t, "environment", "cluster")
+	c.Uninstall(t)
+	t.Cleanup(func() { cleanUp(t, c) })
+	manifest, err := os.ReadFile("testdata/environment.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, "kubectl", "create", "namespace", c.Namespace)
+	text := strings.ReplaceAll(string(manifest), "@IMAGE@", imageName[0]+":"+imageName[1])
+	file := filepath.Join(t.TempDir(), "environment.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c.kubectl(t, "apply", "-f", file)
+	c.until(t, time.Minute, "the member leads", func() error {
+		_, err := c.healed(t.Context(), 1)
+		return err
+	})
+	out := c.patronictl(t, "cluster-0", "list")
+	if !strings.Contains(out, "cluster-0") || !strings.Contains(out, "Leader") {
+		t.Errorf("have %s, want cluster-0 as the leader", out)
+	}
+}
