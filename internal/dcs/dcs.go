@@ -54,7 +54,8 @@ type Store interface {
 
 	// Watch returns nil as soon as something that a member must look at has changed after that revision:
 	// the leader, config, failover, sync, initialize, failsafe, or the set of member names. Renewals and members'
-	// own news do not count. It returns ErrUnavailable when the watch broke, and ctx.Err() at its end.
+	// own news do not count. It returns ErrUnavailable when the connection breaks or is broken already, and ctx.Err()
+	// at its end.
 	Watch(ctx context.Context, after cluster.Revision) error
 
 	// Acquire creates the lock for holder, who must be the member that this store was opened for. It never

@@ -85,10 +85,14 @@ func cutConnection(t *testing.T, c *env) {
 	lock := a.acquire(c.Long)
 	after := a.snapshot().Revision
 	woken := make(chan error, 1)
-	go func() { woken <- a.Watch(t.Context(), after) }()
+	go func() { woken <- a.Watch(c.ctx(), after) }()
 	heal := c.Cut(t, "a")
 	if err := <-woken; !is(err, dcs.ErrUnavailable) {
 		t.Errorf("watch: have %v, want ErrUnavailable", err)
+	}
+	// A watch that begins when the connection is gone already must not wait for a break that is past.
+	if err := a.Watch(c.short(), after); !is(err, dcs.ErrUnavailable) {
+		t.Errorf("watch without a connection: have %v, want ErrUnavailable", err)
 	}
 	if s, err := a.Snapshot(c.short()); !is(err, dcs.ErrUnavailable) {
 		t.Errorf("snapshot: have %v, %v, want ErrUnavailable", s, err)
@@ -178,7 +182,7 @@ func closed(t *testing.T, c *env) {
 	a := c.open("a")
 	after := a.snapshot().Revision
 	woken := make(chan error, 1)
-	go func() { woken <- a.Watch(t.Context(), after) }()
+	go func() { woken <- a.Watch(c.ctx(), after) }()
 	if err := a.Close(); err != nil {
 		t.Errorf("close: %v", err)
 	}

@@ -39,7 +39,7 @@ func NewProxy(t testing.TB, target string) *Proxy {
 	})
 	t.Cleanup(func() {
 		listener.Close()
-		p.drop()
+		p.Cut() // also what was accepted and is not served yet
 		serving.Wait()
 	})
 	return p

@@ -141,11 +141,11 @@ func (s *Store) prove(ctx context.Context) error {
 func (s *Store) Watch(ctx context.Context, after cluster.Revision) error {
 	v := s.view
 	v.mu.Lock()
-	breaks := v.breaks
+	breaks, away := v.breaks, v.breaks > 0 && !v.ready
 	v.mu.Unlock()
 	broken := false
 	if v.wait(ctx, func() bool {
-		broken = v.breaks != breaks
+		broken = away || v.breaks != breaks
 		return v.news > int64(after) || broken
 	}) && !broken {
 		return nil
