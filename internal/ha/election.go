@@ -187,7 +187,7 @@ func (v *View) syncLeader(name string) bool {
 	return v.Limits.SyncMode && v.Store.Sync.Leader != "" && strings.EqualFold(v.Store.Sync.Leader, name)
 }
 
-// lagGate: the last published position less ours (ha.md C1). Not asked of a manual switchover. Who published it is asked
+// lagGate: the last published position less ours (ha.md C1). Not asked of a failover that an operator wants. Who published it is asked
 // whether it still has it.
 func (v *View) lagGate() Gate {
 	at, optime := v.Postgres.Position(), v.Store.Status.Optime
@@ -195,7 +195,9 @@ func (v *View) lagGate() Gate {
 	if optime > at {
 		lag = optime - at
 	}
-	ok := lag <= v.Limits.MaxLag || v.Store.Failover.Requested() && v.due() || v.recanted()
+	f := v.Store.Failover
+	forced := f.Requested() && !f.Switchover() && v.due()
+	ok := lag <= v.Limits.MaxLag || forced || v.recanted()
 	g := gate(LagTooHigh, ok, fmt.Sprintf("lag %d bytes behind %s", lag, optime), fmt.Sprintf("at most %d", v.Limits.MaxLag))
 	published := func(m cluster.Member) bool { return m.Name == v.Memory.Publisher }
 	g.Unknown = !ok && !v.polled() && optime == v.Memory.Published && slices.ContainsFunc(v.peers(), published)
@@ -405,6 +407,10 @@ func (v *View) namedCandidate() (Decision, bool) {
 		return v.again(RequestInvalid, "its schedule cannot be read", v.clearFailover()), true
 	case f.Candidate == v.Self && v.Unfenced != "" && !v.Limits.Paused:
 		return v.soon(time.Second, WatchdogFailed, v.Unfenced), true
+	case f.Candidate == v.Self && !v.primary() && f.Switchover() && v.Postgres.Position() < v.Store.Status.Optime:
+		// It was overwritten while the leader handed over to another member, or the leader was lost before it did. A switchover loses nothing (V19).
+		detail := fmt.Sprintf("the switchover names us, but we are at %s and %s was at %s: race instead", v.Postgres.Position(), f.From, v.Store.Status.Optime)
+		return v.again(RequestImpossible, detail, v.clearFailover()), true
 	case f.Candidate == v.Self && !v.primary():
 		return v.again(CandidateIsMe, "asked for by an operator", v.takeover()...), true
 	case f.Candidate == v.Self:

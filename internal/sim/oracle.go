@@ -229,7 +229,8 @@ func (w *World) acquired(a *agent) {
 	if !a.now().Before(a.lock.Deadline) {
 		return // it heard of it after that had run out
 	}
-	clean := o.released != nil && o.released.to == a.m.name && o.released.from != a.m
+	named := d.Reason == ha.CandidateIsMe && v.Store.Failover.Switchover() // also when the leader handed over to another one
+	clean := o.released != nil && o.released.from != a.m && (o.released.to == a.m.name || named)
 	if o.term.holder != a.m {
 		o.term = term{holder: a.m, clean: clean}
 	}
@@ -249,7 +250,7 @@ func (w *World) acquired(a *agent) {
 	}
 	truth := w.peek()
 	at, optime := a.m.dir.end(), min(truth.Status.Optime, v.Store.Status.Optime)
-	if !v.Store.Failover.Requested() && at+v.Limits.MaxLag < optime {
+	if f := v.Store.Failover; (!f.Requested() || f.Switchover()) && at+v.Limits.MaxLag < optime {
 		w.violate("V8", "%s won at %s, more than %d bytes behind %s", a.m.name, at, v.Limits.MaxLag, optime)
 	}
 	if w.storeDown > 0 {
@@ -292,7 +293,12 @@ func (w *World) gave(a *agent) {
 		w.oracle.released = nil
 		return
 	}
-	to := w.peek().Failover.Candidate
+	to := a.loop.View.Store.Failover.Candidate
+	for _, action := range d.Actions {
+		if write, ok := action.(ha.WriteFailover); ok {
+			to = write.Failover.Candidate
+		}
+	}
 	w.oracle.released = &handOver{a.m, to}
 }
 

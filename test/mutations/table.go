@@ -30,7 +30,7 @@ func mutations() []mutation {
 // ofElection: who may take a free lock.
 var ofElection = []mutation{
 	one("lag check removed", haElection,
-		"ok := lag <= v.Limits.MaxLag || v.Store.Failover.Requested() && v.due()", "ok := true", "V8"),
+		"ok := lag <= v.Limits.MaxLag || forced", "ok := true || forced", "V8"),
 	one("peers that are ahead ignored", haElection,
 		"case a.Position > at && !limited &&", "case false && a.Position > at && !limited &&", "V9"),
 	one("peers that are primaries ignored", haElection,

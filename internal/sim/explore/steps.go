@@ -205,7 +205,7 @@ func (w *world) request(i int, r loop.Request, lost error) (outcome error) {
 
 // elected: a standby has taken the lock.
 func (w *world) elected(i int) {
-	if at, optime := w.members[i].pg.position(), w.store.Status.Optime; at+limits.MaxLag < optime && !w.store.Failover.Requested() {
+	if at, optime := w.members[i].pg.position(), w.store.Status.Optime; at+limits.MaxLag < optime {
 		w.breaks("V8", fmt.Sprintf("%s is elected at %s, the last published position is %s", name(i), at, optime))
 	}
 }
