@@ -123,6 +123,8 @@ func (v *View) replicaDown() Decision {
 	case v.Postgres.DirProblem != "":
 		v.Divergence = &Divergence{Leader: leader.Name, Verdict: Diverged, Detail: v.Postgres.DirProblem, CanRewind: v.Limits.UseRewind, WhyNot: "use_pg_rewind is off"}
 		return v.diverged(leader)
+	case v.endless():
+		return v.again(StartReplica, "PostgreSQL is "+string(v.Postgres.Control.State)+": where its WAL ends is known when it runs; compare then", StartStandby{up})
 	case v.verdict() == "":
 		return v.again(CompareHistory, "is our WAL part of "+leader.Name+"'s history?", CheckDivergence{leader})
 	case v.verdict() == Diverged:
@@ -140,11 +142,13 @@ func (v *View) replicaDown() Decision {
 
 // unclean says whether this was a primary that did not shut down cleanly.
 func (v *View) unclean() bool {
+	return v.endless() && !v.Postgres.BackupLabel && !v.Postgres.StandbySignal
+}
+
+// endless says whether the control file does not tell where the WAL ends, so that a comparison finds nothing out (ha.md 2.14 W2).
+func (v *View) endless() bool {
 	c := v.Postgres.Control
-	if c == nil || v.Postgres.BackupLabel || v.Postgres.StandbySignal {
-		return false
-	}
-	return c.State == cluster.ControlInProduction || c.State == cluster.ControlShuttingDown || c.State == cluster.ControlCrashRecovery
+	return c != nil && (c.State == cluster.ControlInProduction || c.State == cluster.ControlShuttingDown || c.State == cluster.ControlCrashRecovery)
 }
 
 // verdict is the answer of the last comparison, if it was with this leader and its timeline, in this outage, and of
