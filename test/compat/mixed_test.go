@@ -1,6 +1,7 @@
 package compat
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -46,42 +47,136 @@ func TestMixedCluster(t *testing.T) {
 	}
 }
 
-// A member is moved over, and back, on its own data directory.
+// Each takes over when the machine of the other one dies, and the dead one comes back, rewound if need be, under the other kind.
+func TestMixedNodeDeath(t *testing.T) {
+	needPatroni(t)
+	t.Parallel()
+	etcd := rig.StartEtcd(t)
+	regent, other := rig.NewMember(t, "demo-0", etcd.Address), newPatroni(t, "demo-1", etcd)
+	cluster(t, regent, other)
+	if _, err := regent.SQL("create table deaths (n int primary key)"); err != nil {
+		t.Fatal(err)
+	}
+	leader, replica := regent, other
+	for n := range 4 {
+		insert := fmt.Sprintf("insert into deaths values (%d)", n)
+		if _, err := leader.SQL(insert); err != nil {
+			t.Fatal(err)
+		}
+		rows := fmt.Sprint(n + 1)
+		rig.Wait(t, replica.Name+" has the row", func() bool { have, _ := replica.SQL("select count(*) from deaths"); return have == rows })
+		leader.Crash(t)
+		leader, replica = replica, leader
+		leader.WaitPrimary(t)
+		replica.Start(t)
+		replica.WaitStreaming(t)
+		if have, err := leader.SQL("select count(*) from deaths"); have != rows {
+			t.Fatalf("%s has %s rows, %v; want %s", leader.Name, have, err, rows)
+		}
+	}
+}
+
+// The dynamic configuration is one, whoever writes it and whoever leads.
+func TestMixedConfiguration(t *testing.T) {
+	needPatroni(t)
+	t.Parallel()
+	etcd := rig.StartEtcd(t)
+	regent, other := rig.NewMember(t, "demo-0", etcd.Address), newPatroni(t, "demo-1", etcd)
+	cluster(t, regent, other)
+	both := func(setting, want string) {
+		t.Helper()
+		rig.Wait(t, setting+" is "+want+" on both", func() bool {
+			x, _ := regent.SQL("show " + setting)
+			y, _ := other.SQL("show " + setting)
+			return x == want && y == want
+		})
+	}
+	patch := func(m *rig.Member, body string) {
+		t.Helper()
+		if code, answer := m.Call("PATCH", "/config", body); code != 200 {
+			t.Fatalf("%s: PATCH /config: %d %s", m.Name, code, answer)
+		}
+	}
+	work := func(mb int) string { return fmt.Sprintf(`{"postgresql":{"parameters":{"work_mem":"%dMB"}}}`, mb) }
+	ours, theirs := newCtl(t, etcd, rig.Program()), newCtl(t, etcd, patronictl)
+	for round, leader := range []*rig.Member{regent, other} {
+		patch(regent, work(5+10*round))
+		both("work_mem", fmt.Sprintf("%dMB", 5+10*round))
+		patch(other, work(6+10*round))
+		both("work_mem", fmt.Sprintf("%dMB", 6+10*round))
+		// Both say that a restart is needed, and a restart by either's command line brings it.
+		patch(leader, fmt.Sprintf(`{"postgresql":{"parameters":{"max_connections":%d}}}`, 41+round))
+		rig.Wait(t, "both wait for a restart", func() bool {
+			return regent.Status()["pending_restart"] == true && other.Status()["pending_restart"] == true
+		})
+		[]ctl{ours, theirs}[round].run(t, "restart", rig.Scope, "--force")
+		both("max_connections", fmt.Sprint(41+round))
+		// The rhythm too: what one writes the other shows.
+		patch(leader, fmt.Sprintf(`{"ttl":%d}`, 21+round))
+		for _, c := range []ctl{ours, theirs} {
+			c.want(t, []string{fmt.Sprintf("ttl: %d", 21+round)}, "show-config", rig.Scope)
+		}
+		if round == 0 {
+			ours.run(t, "switchover", rig.Scope, "--leader", regent.Name, "--candidate", other.Name, "--force")
+			other.WaitPrimary(t)
+			regent.WaitStreaming(t)
+		}
+	}
+}
+
+// Three members are moved over one after the other, each on its own data directory, and back, while somebody writes: one
+// switchover each way, which moving the leader needs.
 func TestMoveOver(t *testing.T) {
 	needPatroni(t)
 	t.Parallel()
 	etcd := rig.StartEtcd(t)
-	a, b := newPatroni(t, "demo-0", etcd), newPatroni(t, "demo-1", etcd)
-	cluster(t, a, b)
-	id, err := a.SQL("select system_identifier from pg_control_system()")
+	var members []*rig.Member
+	for n := range 3 {
+		members = append(members, newPatroni(t, fmt.Sprintf("demo-%d", n), etcd))
+	}
+	leader := members[0]
+	cluster(t, leader, members[1])
+	members[2].Start(t)
+	members[2].WaitStreaming(t)
+	id, err := leader.SQL("select system_identifier from pg_control_system()")
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := rig.StartWriter(t, a, b)
+	w := rig.StartWriter(t, members[0], members[1:]...)
 	c := newCtl(t, etcd, rig.Program())
-	move := func(m *rig.Member, command ...string) {
+	move := func(m *rig.Member, command func(*rig.Member) []string) {
 		t.Helper()
 		m.Stop(t)
-		m.Command = command
+		m.Command = command(m)
 		m.Start(t)
 		m.WaitStreaming(t)
 		w.Advance(t)
 	}
-	move(b, rig.Program(), "agent", b.File())
-	c.run(t, "switchover", rig.Scope, "--leader", "demo-0", "--candidate", "demo-1", "--force")
-	b.WaitPrimary(t)
-	a.WaitStreaming(t)
-	move(a, rig.Program(), "agent", a.File())
-	// And back.
-	move(a, patroni, a.File())
-	c.run(t, "switchover", rig.Scope, "--leader", "demo-1", "--candidate", "demo-0", "--force")
-	a.WaitPrimary(t)
-	b.WaitStreaming(t)
-	move(b, patroni, b.File())
-	if now, err := a.SQL("select system_identifier from pg_control_system()"); now != id {
-		t.Errorf("have system identifier %s (%v), want %s", now, err, id)
+	moveAll := func(next *rig.Member, command func(*rig.Member) []string) {
+		t.Helper()
+		for _, m := range members {
+			if m != leader {
+				move(m, command)
+			}
+		}
+		c.run(t, "switchover", rig.Scope, "--leader", leader.Name, "--candidate", next.Name, "--force")
+		next.WaitPrimary(t)
+		for _, m := range members {
+			if m != next {
+				m.WaitStreaming(t)
+			}
+		}
+		leader, next = next, leader
+		move(next, command)
 	}
-	w.Check(t, a)
+	moveAll(members[1], func(m *rig.Member) []string { return []string{rig.Program(), "agent", m.File()} })
+	moveAll(members[2], func(m *rig.Member) []string { return []string{patroni, m.File()} })
+	for _, m := range members {
+		if now, err := m.SQL("select system_identifier from pg_control_system()"); now != id {
+			t.Errorf("%s has system identifier %s (%v), want %s", m.Name, now, err, id)
+		}
+	}
+	w.Check(t, leader)
 }
 
 // markDirectory puts a file into the data directory that no clone has.

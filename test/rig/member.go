@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -195,6 +196,25 @@ func (m *Member) Kill() {
 		_ = m.run.cmd.Process.Kill()
 		<-m.run.ended
 	}
+}
+
+// Crash ends the agent and its PostgreSQL at once, as the end of their machine would.
+func (m *Member) Crash(t testing.TB) {
+	t.Helper()
+	m.Kill()
+	file, err := os.ReadFile(filepath.Join(m.Data, "postmaster.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _, _ := strings.Cut(string(file), "\n")
+	pid, err := strconv.Atoi(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	Wait(t, "the postmaster has ended", func() bool { return syscall.Kill(pid, 0) != nil })
 }
 
 // Call sends a request to the REST API and returns status and body; 0 when nobody answers.
