@@ -18,6 +18,7 @@ import (
 
 	"github.com/regent-ha/regent/internal/config"
 	"github.com/regent-ha/regent/internal/ctl"
+	"github.com/regent-ha/regent/internal/logging"
 	"github.com/regent-ha/regent/internal/version"
 )
 
@@ -32,7 +33,7 @@ func patroni(args []string) int {
 }
 
 // runner runs a member until it is told to stop.
-type runner func(leave, hard context.Context, reload <-chan struct{}, file *config.File, log *slog.Logger) error
+type runner func(leave, hard context.Context, reload <-chan struct{}, file *config.File, logs *logging.Log) error
 
 func patroniWith(args, environ []string, stdout, stderr io.Writer, member runner) int {
 	f := pflag.NewFlagSet("patroni", pflag.ContinueOnError)
@@ -92,18 +93,19 @@ func start(path string, environ []string, stderr io.Writer, member runner) int {
 	if underInit() {
 		return asInit(stderr)
 	}
-	log, closeLog, err := newLogger(settings.Log, stderr)
+	logs, err := logging.New(settings.Log, stderr)
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return 1
 	}
-	defer closeLog()
+	defer logs.Close()
+	log := logs.Logger()
 	log.Info("start", "version", version.Regent, "compatible", version.Compatible, "scope", settings.Scope, "name", settings.Name, "configuration", file.Path)
 	doubts(log, file)
 	leave, hard, reload, stop := signals()
 	defer stop()
 	notify("READY=1")
-	if err := member(leave, hard, reload, file, log); err != nil && !errors.Is(err, context.Canceled) {
+	if err := member(leave, hard, reload, file, logs); err != nil && !errors.Is(err, context.Canceled) {
 		log.Error("the agent ends", "error", err)
 		return 1
 	}

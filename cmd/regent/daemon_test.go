@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -19,10 +18,11 @@ import (
 	"github.com/regent-ha/regent/internal/cluster"
 	"github.com/regent-ha/regent/internal/config"
 	"github.com/regent-ha/regent/internal/ctl"
+	"github.com/regent-ha/regent/internal/logging"
 )
 
 // noMember is for command lines that must not start one.
-func noMember(context.Context, context.Context, <-chan struct{}, *config.File, *slog.Logger) error {
+func noMember(context.Context, context.Context, <-chan struct{}, *config.File, *logging.Log) error {
 	return errors.New("this command line must not start a member")
 }
 
@@ -119,55 +119,6 @@ func TestStoreInsideTheAgent(t *testing.T) {
 		if err != nil || s.Where != want || s.Scope != "demo" {
 			t.Errorf("%s: have %+v, %v, want %s", text, s, err, want)
 		}
-	}
-}
-
-func TestPlainLogLines(t *testing.T) {
-	var out bytes.Buffer
-	log, _, err := newLogger(config.Log{Level: "INFO"}, &out)
-	if err != nil {
-		t.Fatal(err)
-	}
-	log.Debug("hidden")
-	log.With("member", "pg1").Warn("renew the lock", "error", errors.New("too slow"))
-	log.Info("bare")
-	want := regexp.MustCompile(`^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} WARNING: renew the lock member=pg1 error="too slow"\n\S+ \S+ INFO: bare\n$`)
-	if !want.MatchString(out.String()) {
-		t.Errorf("have %q, want %s", out.String(), want)
-	}
-}
-
-func TestJSONLogRecords(t *testing.T) {
-	var out bytes.Buffer
-	log, _, err := newLogger(config.Log{Type: "json", StaticFields: map[string]string{"app": "db"}}, &out)
-	if err != nil {
-		t.Fatal(err)
-	}
-	log.Info("start", "wait", time.Second)
-	want := regexp.MustCompile(`^\{"asctime":"[^"]+,\d{3}","levelname":"INFO","message":"start","app":"db","wait":1000000000\}\n$`)
-	if !want.MatchString(out.String()) {
-		t.Errorf("have %q, want %s", out.String(), want)
-	}
-}
-
-func TestLogFileRotates(t *testing.T) {
-	dir := t.TempDir()
-	log, closeLog, err := newLogger(config.Log{Dir: dir, FileSize: 100, FileNum: 2}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 10 {
-		log.Info("a line of some length")
-	}
-	if err := closeLog(); err != nil {
-		t.Error(err)
-	}
-	files, err := filepath.Glob(filepath.Join(dir, "*"))
-	if err != nil || len(files) != 3 {
-		t.Errorf("have %v, %v, want patroni.log and two old files", files, err)
-	}
-	if _, _, err := newLogger(config.Log{Dir: filepath.Join(dir, "missing")}, nil); err == nil {
-		t.Error("a missing log directory is no error")
 	}
 }
 

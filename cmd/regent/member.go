@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
 	"sync"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"github.com/regent-ha/regent/internal/boottime"
 	"github.com/regent-ha/regent/internal/cluster"
 	"github.com/regent-ha/regent/internal/config"
+	"github.com/regent-ha/regent/internal/logging"
 	"github.com/regent-ha/regent/internal/metrics"
 	"github.com/regent-ha/regent/internal/rest"
 	"github.com/regent-ha/regent/internal/version"
@@ -22,7 +22,8 @@ import (
 
 // runMember wires one member together and runs it. leave asks it to leave in order; hard ends it at once. A value on
 // reload makes it re-read its configuration.
-func runMember(leave, hard context.Context, reload <-chan struct{}, file *config.File, log *slog.Logger) error {
+func runMember(leave, hard context.Context, reload <-chan struct{}, file *config.File, logs *logging.Log) error {
+	log := logs.Logger()
 	settings, err := file.Settings()
 	if err != nil {
 		return err
@@ -49,6 +50,9 @@ func runMember(leave, hard context.Context, reload <-chan struct{}, file *config
 		File: file, Store: store, Peers: asker.ask, Log: log, Decided: m.Decided, Journaled: journaled,
 		Reloaded: func(e *config.Effective) {
 			timing.set(e.Timing)
+			if err := logs.Configure(e.Log); err != nil {
+				log.Error("reload the log's settings: the old ones stay in force", "error", err)
+			}
 			if err := asker.configure(&e.Settings); err != nil {
 				log.Error("reload the certificate for other members: the old one stays in force", "error", err)
 			}

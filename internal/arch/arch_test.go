@@ -37,6 +37,7 @@ var allowed = map[string][]string{
 	"internal/dcs":          {"internal/cluster"},
 	"internal/guard":        {"internal/guard/process"},
 	"internal/ha":           {"internal/cluster", "internal/quorum"},
+	"internal/logging":      {"internal/config"},
 	"internal/loop":         {"internal/ha", "internal/cluster", "internal/dcs"}, // dcs: its errors and the lock's type
 	"internal/metrics":      {"internal/cluster", "internal/dcs"},
 	"internal/operator":     {"api", "client", "internal/cluster"},

@@ -49,12 +49,26 @@ func memberName(v *validation, path string, value any) {
 var logLevels = enum("DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL",
 	"debug", "info", "warn", "warning", "error", "fatal", "critical")
 
-var logSchema = object(
-	optional("type", enum("plain", "json")), optional("level", logLevels), optional("traceback_level", logLevels),
-	optional("format", logFormat), optional("dateformat", isText), optional("static_fields", dictionary),
-	optional("max_queue_size", between(0, unlimited, "")), optional("dir", isText), optional("mode", between(0, 511, "")),
-	optional("file_num", between(0, unlimited, "")), optional("file_size", between(0, unlimited, "B")),
-	optional("loggers", dictionary), optional("deduplicate_heartbeat_logs", isBool))
+var logSchema = func(v *validation, path string, value any) {
+	object(
+		optional("type", enum("plain", "json")), optional("level", logLevels), optional("traceback_level", tracebackLevel),
+		optional("format", logFormat), optional("dateformat", isText), optional("static_fields", dictionary),
+		optional("max_queue_size", logQueue), optional("dir", isText), optional("mode", between(0, 511, "")),
+		optional("file_num", between(0, unlimited, "")), optional("file_size", between(0, unlimited, "B")),
+		optional("loggers", loggers), optional("deduplicate_heartbeat_logs", heartbeats))(v, path, value)
+	m, _ := value.(*Map)
+	if json := word(m, "type", "plain") == "json"; json {
+		return
+	}
+	if _, list := m.Get("format").([]any); list {
+		v.origin = m.Origin("format")
+		v.warn(under(path, "format"), "is a list, which only type json understands; the default counts")
+	}
+	if m.Get("static_fields") != nil {
+		v.origin = m.Origin("static_fields")
+		v.warn(under(path, "static_fields"), "has no effect without type json")
+	}
+}
 
 func logFormat(v *validation, path string, value any) {
 	switch value := value.(type) {
@@ -66,6 +80,41 @@ func logFormat(v *validation, path string, value any) {
 		program(v, path, value)
 	default:
 		v.refuse(path, value, "Should be a string or a list")
+	}
+	logFormatDoubts(v, path, value)
+}
+
+// tracebackLevel, logQueue and heartbeats are settings that a default of Patroni's gets without a word.
+func tracebackLevel(v *validation, path string, value any) {
+	logLevels(v, path, value)
+	if s, _ := value.(string); strings.EqualFold(s, "DEBUG") {
+		v.warn(path, "has no effect: an error is one sentence, without a stack trace")
+	}
+}
+
+func logQueue(v *validation, path string, value any) {
+	between(0, unlimited, "")(v, path, value)
+	if n, ok := value.(int64); ok && n != 1000 {
+		v.warn(path, "has no effect: a record is written before the agent goes on, none waits and none is lost")
+	}
+}
+
+func heartbeats(v *validation, path string, value any) {
+	isBool(v, path, value)
+	if value == false {
+		v.warn(path, "has no effect: a decision is logged when it acts or its reason is new, never in each cycle; GET /liveness tells whether the agent lives")
+	}
+}
+
+func loggers(v *validation, path string, value any) {
+	dictionary(v, path, value)
+	m, _ := value.(*Map)
+	for _, name := range m.Keys() {
+		v.origin = m.Origin(name)
+		if _, ok := LoggerPart(name); !ok {
+			v.warn(under(path, name), "names no part of this agent and has no effect; have %s", strings.Join(LoggerParts, ", "))
+		}
+		logLevels(v, under(path, name), m.Get(name))
 	}
 }
 

@@ -223,22 +223,19 @@ type Watchdog struct {
 	Driver       string        // default "default"
 }
 
-// Log is where and how the agent logs (config.md 6).
+// Log is where and how the agent logs (config.md 6). All of it can be reloaded.
 type Log struct {
-	Type            string            // plain, json; default plain
-	Level           string            // DEBUG, INFO, WARNING, ERROR, CRITICAL; default INFO
-	TracebackLevel  string            // DEBUG, ERROR; default ERROR
-	Format          string            // Python's %-format; default "%(asctime)s %(levelname)s: %(message)s"
-	Fields          []Option          // json: attribute and its output key, when format is a list
-	DateFormat      string            // strftime; empty: 2026-01-31 12:00:00,123
-	StaticFields    map[string]string // json: added to every record
-	MaxQueueSize    int               // records waiting for the writer; default 1000; more costs memory
-	Dir             string            // writes <dir>/patroni.log; empty: standard error
-	Mode            int               // of the file; 0: 0666 minus umask
-	FileNum         int               // rotated files kept; default 4
-	FileSize        int64             // bytes at which a file is rotated; default 25000000
-	Loggers         map[string]string // level by part of the agent
-	DedupHeartbeats bool              // an unchanged heartbeat is written once; default false
+	Type         string            // plain, json; default plain
+	Level        string            // DEBUG, INFO, WARNING, ERROR, CRITICAL; default INFO
+	Format       []LogPiece        // of plain lines; default "%(asctime)s %(levelname)s: %(message)s"
+	Fields       []LogPiece        // of JSON records; default the attributes of that format
+	DateFormat   string            // strftime; empty: 2026-01-31 12:00:00,123
+	StaticFields map[string]string // json: added to every record
+	Dir          string            // writes <dir>/patroni.log; empty: standard error
+	Mode         int               // of the file; 0: 0666 minus umask
+	FileNum      int               // rotated files kept; default 4
+	FileSize     int64             // bytes at which a file is rotated; default 25000000
+	Loggers      map[string]string // level by part of the agent, of LoggerParts
 }
 
 // Regent is our own section, which Patroni ignores.

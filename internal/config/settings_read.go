@@ -375,29 +375,28 @@ func guardMode(m *Map) string {
 
 func readLog(m *Map) Log {
 	l := Log{
-		Type:            oneOf(word(m, "type", ""), "plain", "json"),
-		Level:           strings.ToUpper(word(m, "level", "INFO")),
-		TracebackLevel:  strings.ToUpper(word(m, "traceback_level", "ERROR")),
-		Format:          defaultLogFormat,
-		DateFormat:      word(m, "dateformat", ""),
-		StaticFields:    table(m, "static_fields"),
-		MaxQueueSize:    int(min(max(number(m, "max_queue_size", 1000), 1), 1<<24)),
-		Dir:             word(m, "dir", ""),
-		Mode:            int(min(max(number(m, "mode", 0), 0), 0o777)),
-		FileNum:         int(min(max(number(m, "file_num", 4), 0), 1<<16)),
-		FileSize:        max(number(m, "file_size", 25000000), 0),
-		Loggers:         table(m, "loggers"),
-		DedupHeartbeats: flag(m, "deduplicate_heartbeat_logs", false),
+		Type:         oneOf(word(m, "type", ""), "plain", "json"),
+		Level:        strings.ToUpper(word(m, "level", "INFO")),
+		Format:       logPieces(defaultLogFormat),
+		DateFormat:   word(m, "dateformat", ""),
+		StaticFields: table(m, "static_fields"),
+		Dir:          word(m, "dir", ""),
+		Mode:         int(min(max(number(m, "mode", 0), 0), 0o777)),
+		FileNum:      int(min(max(number(m, "file_num", 4), 0), 1<<16)),
+		FileSize:     max(number(m, "file_size", 25000000), 0),
+		Loggers:      map[string]string{},
 	}
-	switch v := m.Get("format").(type) {
-	case string:
-		l.Format = v
-	case []any:
-		for _, item := range v {
-			l.Fields = append(l.Fields, option(item)...)
+	for name, level := range table(m, "loggers") {
+		if part, ok := LoggerPart(name); ok {
+			l.Loggers[part] = strings.ToUpper(level)
 		}
+	}
+	format := m.Get("format")
+	if text, ok := format.(string); ok {
+		l.Format = logPieces(text)
+	}
+	if l.Fields = logFields(format); len(l.Fields) == 0 {
+		l.Fields = logFields(defaultLogFormat)
 	}
 	return l
 }
-
-const defaultLogFormat = "%(asctime)s %(levelname)s: %(message)s"

@@ -37,7 +37,7 @@ func TestDefaults(t *testing.T) {
 		Postgres: Postgres{DataDir: "/pg/data", ConfigDir: "/pg/data", ConfigBaseName: "postgresql", PgPass: "/home/x/pgpass", Listen: "10.0.0.1", Database: "postgres",
 			CtlTimeout: time.Minute, CreateReplicaMethods: []string{"basebackup"}},
 		Watchdog: Watchdog{Mode: "automatic", Device: "/dev/watchdog", SafetyMargin: 5 * time.Second, Driver: "default"},
-		Log:      Log{Type: "plain", Level: "INFO", TracebackLevel: "ERROR", Format: defaultLogFormat, MaxQueueSize: 1000, FileNum: 4, FileSize: 25000000},
+		Log:      Log{Type: "plain", Level: "INFO", Format: logPieces(defaultLogFormat), Fields: logFields(defaultLogFormat), FileNum: 4, FileSize: 25000000, Loggers: map[string]string{}},
 		Regent:   Regent{JournalDir: "/pg/n1-journal", Guard: "automatic"},
 	}
 	// an empty mapping of methods and an absent one are the same
@@ -80,7 +80,9 @@ func TestSettings(t *testing.T) {
 			func(s Settings) any { return fmt.Sprintf("%s %+v", s.DCS.Kind, s.DCS.Embed) },
 			"embedded {SelfAddr:a:1 BindAddr:a:1 PartnerAddrs:[b:1 c:1] DataDir:/r Password:}"},
 		{"log", "log: {mode: 0640, level: debug, format: [message, {asctime: t}]}",
-			func(s Settings) any { return fmt.Sprint(s.Log.Mode, s.Log.Level, s.Log.Fields) }, "416DEBUG[--message --asctime=t]"},
+			func(s Settings) any { return fmt.Sprint(s.Log.Mode, s.Log.Level, s.Log.Fields) }, "416DEBUG[{ message message  s} { asctime t  s}]"},
+		{"loggers by Patroni's names and ours", "log: {loggers: {patroni.postmaster: warning, patroni.postgresql.slots: debug, patroni.ha: error, regent.dcs.etcd: info, urllib3: debug}}",
+			func(s Settings) any { return fmt.Sprint(s.Log.Loggers) }, "map[regent.agent:ERROR regent.dcs.etcd:INFO regent.postgres:DEBUG]"},
 		{"tags stay as written", "tags: {nofailover: off, x: 1}", func(s Settings) any { return mustText(s.Tags.Get("nofailover")) + fmt.Sprint(len(s.Tags)) }, "False2"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -2,6 +2,7 @@ package trouble
 
 import (
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -44,5 +45,12 @@ func TestReloadReachesPostgreSQL(t *testing.T) {
 	rig.Wait(t, "the new line is in pg_hba.conf and in force", func() bool {
 		n, err := m.SQL("select count(*) from pg_hba_file_rules where auth_method = 'reject'")
 		return err == nil && n == "1"
+	})
+	change("scope: ", "log: {type: json, format: [levelname, message], dir: /nonexistent}\nscope: ")
+	m.WaitLog(t, "reload the log's settings: the old ones stay in force")
+	change(", dir: /nonexistent", "")
+	rig.Wait(t, "a record of the new form", func() bool {
+		m.Signal(syscall.SIGHUP)
+		return strings.Contains(m.Log(), `{"levelname":"INFO","message":"No local configuration items changed."}`)
 	})
 }
