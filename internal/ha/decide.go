@@ -227,8 +227,13 @@ func (v *View) whileBusy() Decision {
 		if v.mine() && !v.Limits.Paused && v.since(v.Job.Since) >= v.startTimeout() {
 			return v.giveUpStarting(JobTooLong)
 		}
-		if d, ok := v.repoint(); ok && v.Job.Name == JobStart {
-			return d
+		if v.Job.Name == JobStart {
+			if d, ok := v.repoint(); ok {
+				return d
+			}
+			if d, ok := v.startsInVain(); ok {
+				return d
+			}
 		}
 	case JobClone, JobFollow, JobDivergence:
 		if r := v.Asked.Reinitialize; r != nil && r.ID != v.Memory.DoneReinit {
@@ -396,7 +401,8 @@ func (v *View) whileSilent() Decision {
 func (v *View) startsInVain() (Decision, bool) {
 	const patience = 30 * time.Second
 	leader, known := v.leaderUpstream()
-	if !known || v.Limits.Paused || !v.Postgres.StandbySignal || v.since(v.Memory.Silent) < patience || v.Postgres.Ready == cluster.Accepting {
+	starting := v.Postgres.Running() && v.Postgres.StandbySignal && v.Postgres.Ready != cluster.Accepting
+	if !starting || !known || v.Limits.Paused || v.since(v.Memory.Silent) < patience {
 		return Decision{}, false
 	}
 	if m, _ := v.Store.Member(leader.Name); m.Role != cluster.Primary {

@@ -184,16 +184,16 @@ func (w *World) acknowledged(m *Member, r *record) {
 		return
 	}
 	o.rows = append(o.rows, row{id: r.id, index: len(m.dir.wal) - 1, at: w.now, tli: r.tli, by: m})
-	if m.dir.tli < o.newest || (w.now < o.waived || m.forsaken()) && w.usurped(m) { // where two primaries are excused, what the older one takes is lost
+	if m.dir.tli < o.newest || w.excused(m) { // what the older one takes is lost
 		o.explained[r.id] = true
 		o.lost++
 	}
 }
 
-// usurped says whether another member leads and writes, too.
-func (w *World) usurped(m *Member) bool {
-	other := w.member(w.peek().Leader.Name)
-	return other != nil && other != m && other.writes
+// excused says whether this is the older of two primaries, and nobody could do anything about it: another member leads and writes.
+func (w *World) excused(m *Member) bool {
+	leader := w.member(w.peek().Leader.Name)
+	return (w.now < w.oracle.waived || m.forsaken()) && leader != nil && leader != m && leader.writes
 }
 
 // promoted looks at what a new primary lacks, and at its timeline: V11, V19.
@@ -215,7 +215,7 @@ func (w *World) promoted(s *server) {
 		w.violate("V19", "%s was handed the lock and lacks %d acknowledged rows, the last of %s on timeline %d", s.m.name, missing, last.by.name, last.tli)
 	}
 	o.newest = max(o.newest, s.dir.tli)
-	if known := w.peek().History.ClusterTimeline(); s.dir.tli <= known {
+	if known := w.peek().History.ClusterTimeline(); s.dir.tli <= known && !w.excused(s.m) {
 		w.violate("V11", "%s begins timeline %d, which the cluster was on already", s.m.name, known)
 	}
 }
