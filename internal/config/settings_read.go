@@ -386,9 +386,10 @@ func readLog(m *Map) Log {
 		FileSize:     max(number(m, "file_size", 25000000), 0),
 		Loggers:      map[string]string{},
 	}
-	for name, level := range table(m, "loggers") {
+	loggers := m.Map("loggers")
+	for _, name := range loggers.Keys() { // of two names for one part the last one counts
 		if part, ok := LoggerPart(name); ok {
-			l.Loggers[part] = strings.ToUpper(level)
+			l.Loggers[part] = strings.ToUpper(word(loggers, name, "INFO"))
 		}
 	}
 	format := m.Get("format")
