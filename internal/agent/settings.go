@@ -42,13 +42,17 @@ func limits(e *config.Effective) ha.Limits {
 		Paused:                d.Paused(),
 		StandbyCluster:        d.StandbyCluster() != nil,
 		SyncMode:              d.SynchronousMode() != cluster.SyncOff,
-		CanBootstrap:          e.Bootstrap.Present && e.Bootstrap.Custom == nil, // custom methods are not built yet
+		CanBootstrap:          e.Bootstrap.Present,
+		CustomBootstrap:       e.Bootstrap.Custom != nil,
 		HasConfig:             d.Usable || len(e.Bootstrap.DCS.Document.Fields) > 0,
 		UseSlots:              e.UseSlots,
 		SlotsTTL:              d.MemberSlotsTTL(),
 		UseRewind:             e.Postgres.UsePgRewind,
 		RemoveOnRewindFailure: e.Postgres.RemoveDataDirOnRewindFailure,
 		RemoveOnDivergence:    e.Postgres.RemoveDataDirOnDiverged,
+	}
+	for _, m := range e.Postgres.Methods {
+		l.NoLeaderClone = l.NoLeaderClone || m.NoLeader && slices.Contains(e.Postgres.CreateReplicaMethods, m.Name)
 	}
 	return l
 }
@@ -124,15 +128,26 @@ func instanceSettings(e *config.Effective, role cluster.Role) (postgres.Settings
 		for _, custom := range p.Methods {
 			if custom.Name == name {
 				m.Command, m.KeepData, m.NoParams, m.NoLeader = custom.Command, custom.KeepData, custom.NoParams, custom.NoLeader
-				for _, a := range custom.Arguments {
-					m.Arguments = append(m.Arguments, [2]string{a.Name, a.Value})
-				}
+				m.Arguments = pairs(custom.Arguments)
 			}
 		}
 		s.CloneMethods = append(s.CloneMethods, m)
 	}
+	if b := e.Bootstrap.Custom; b != nil {
+		s.Restore = &postgres.Restore{
+			Name: b.Name, Command: b.Command, Arguments: pairs(b.Arguments), NoParams: b.NoParams,
+			KeepRecovery: b.KeepExistingRecoveryConf, Recovery: b.RecoveryConf,
+		}
+	}
 	maps.DeleteFunc(s.Callbacks, func(_, command string) bool { return command == "" })
 	return s, nil
+}
+
+func pairs(options []config.Option) (out [][2]string) {
+	for _, o := range options {
+		out = append(out, [2]string{o.Name, o.Value})
+	}
+	return out
 }
 
 func words(options []config.Option) []string {

@@ -141,10 +141,26 @@ func serverTokens(v *validation, path string, value any) {
 	}
 }
 
-var bootstrapSchema = openObject( // the methods have names of their own
-	required("dcs", dynamicSchema), optional("method", isText), optional("initdb", initdbOptions),
-	optional("pg_hba", listOf(isText)), optional("post_bootstrap", isText), optional("post_init", isText),
-	optional("users", removedUsers))
+func bootstrapSchema(v *validation, path string, value any) {
+	openObject( // the methods have names of their own
+		required("dcs", dynamicSchema), optional("method", isText), optional("initdb", initdbOptions),
+		optional("pg_hba", listOf(isText)), optional("post_bootstrap", isText), optional("post_init", isText),
+		optional("users", removedUsers))(v, path, value)
+	m, _ := value.(*Map)
+	method := word(m, "method", "initdb")
+	if method == "initdb" {
+		return
+	}
+	custom := m.Map(method)
+	v.origin = m.Origin("method")
+	if word(custom, "command", "") == "" {
+		v.warn(under(path, "method"), "%s has no section with a command: the cluster would be made by initdb, empty", method)
+		return
+	}
+	if v.origin = m.Origin(method); flag(custom, "keep_existing_recovery_conf", false) && custom.Get("recovery_conf") != nil {
+		v.warn(under(path, method+".recovery_conf"), "does not count beside keep_existing_recovery_conf")
+	}
+}
 
 func removedUsers(v *validation, path string, _ any) {
 	v.warn(path, "is ignored since Patroni 4.0: create roles in post_bootstrap")
@@ -312,7 +328,7 @@ var postgresSchema = func() check {
 		known := fields
 		m, _ := value.(*Map)
 		for _, key := range m.Keys() { // custom clone methods have names of their own
-			if word(m.Map(key), "command", "") != "" {
+			if isMethod(m, key, append(words(m, "create_replica_methods"), words(m, "create_replica_method")...)) {
 				known = append(slices.Clip(known), optional(key, dictionary))
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -244,7 +245,7 @@ func readBootstrap(m *Map) Bootstrap {
 			Name: method, Command: word(custom, "command", ""), NoParams: flag(custom, "no_params", false),
 			KeepExistingRecoveryConf: flag(custom, "keep_existing_recovery_conf", false),
 			RecoveryConf:             table(custom, "recovery_conf"),
-			Arguments:                arguments(custom, "command", "no_params", "keep_existing_recovery_conf", "recovery_conf"),
+			Arguments:                arguments(custom, "command", "no_params", "keep_existing_recovery_conf", "recovery_conf", "scope", "datadir"),
 		}
 	}
 	return b
@@ -309,7 +310,7 @@ func readPostgres(m *Map) Postgres {
 			p.RoleOverlay[role] = r
 		}
 	}
-	p.Methods = readMethods(m)
+	p.Methods = readMethods(m, p.CreateReplicaMethods)
 	return p
 }
 
@@ -321,22 +322,32 @@ func homePgPass() string {
 	return filepath.Join(home, "pgpass")
 }
 
-// readMethods takes every sub-section with a command for a method: which of them count is said by
-// create_replica_methods, here or in the standby_cluster section of the DCS.
-func readMethods(m *Map) []CloneMethod {
+// readMethods takes every sub-section with a command for a method: which of them count is said by create_replica_methods, here or in
+// the standby_cluster section of the DCS. One that is named here needs no command: it is called as it is named.
+func readMethods(m *Map, named []string) []CloneMethod {
 	var methods []CloneMethod
 	for _, key := range m.Keys() {
 		sub := m.Map(key)
-		if word(sub, "command", "") == "" {
+		if !isMethod(m, key, named) {
 			continue
 		}
-		methods = append(methods, CloneMethod{
-			Name: key, Command: word(sub, "command", ""), KeepData: flag(sub, "keep_data", false),
+		c := CloneMethod{
+			Name: key, Command: word(sub, "command", key), KeepData: flag(sub, "keep_data", false),
 			NoParams: flag(sub, "no_params", false), NoLeader: flag(sub, "no_leader", false),
 			Arguments: arguments(sub, "command"),
-		})
+		}
+		if c.NoParams {
+			c.Arguments = arguments(sub, "command", "no_params", "no_leader", "keep_data")
+		}
+		methods = append(methods, c)
 	}
 	return methods
+}
+
+// isMethod says whether a sub-section of postgresql is a clone method of the operator's.
+func isMethod(m *Map, key string, named []string) bool {
+	sub := m.Map(key)
+	return sub != nil && key != "basebackup" && (word(sub, "command", "") != "" || slices.Contains(named, key))
 }
 
 func readWatchdog(m *Map) Watchdog {

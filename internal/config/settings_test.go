@@ -66,6 +66,12 @@ func TestSettings(t *testing.T) {
 		{"custom bootstrap", "bootstrap: {method: m, m: {command: c, keep_existing_recovery_conf: true, x: on, recovery_conf: {a: 1}}}",
 			func(s Settings) any { return fmt.Sprintf("%+v", *s.Bootstrap.Custom) },
 			"{Name:m Command:c NoParams:false KeepExistingRecoveryConf:true RecoveryConf:map[a:1] Arguments:[--x=True]}"},
+		{"what is given to a custom bootstrap", "bootstrap: {method: m, m: {command: c, no_params: on, scope: x, datadir: y, z: 1}}",
+			func(s Settings) any { return fmt.Sprint(s.Bootstrap.Custom.NoParams, s.Bootstrap.Custom.Arguments) }, "true [--z=1]"},
+		{"clone methods", "postgresql: {create_replica_methods: [a, b, basebackup], a: {retries: 2, no_leader: on}, b: {command: c, no_params: on, keep_data: on, x: y}, other: {command: d}, parameters: {e: f}}",
+			func(s Settings) any { return fmt.Sprintf("%+v", s.Postgres.Methods) },
+			"[{Name:a Command:a KeepData:false NoParams:false NoLeader:true Arguments:[--retries=2 --no_leader=True]} " +
+				"{Name:b Command:c KeepData:true NoParams:true NoLeader:false Arguments:[--x=y]} {Name:other Command:d KeepData:false NoParams:false NoLeader:false Arguments:[]}]"},
 		{"method without a command is initdb", "bootstrap: {method: m, m: {}}", func(s Settings) any { return s.Bootstrap.Method }, "initdb"},
 		{"first document stays in order", "bootstrap: {dcs: {ttl: 20, a: [1, {z: 1, b: on}]}}",
 			func(s Settings) any { return string(s.Bootstrap.DCS.Document.Encode()) }, `{"ttl":20,"a":[1,{"z":1,"b":true}]}`},

@@ -342,3 +342,24 @@ func TestValidateStores(t *testing.T) {
 		})
 	}
 }
+
+func TestBootstrapDoubts(t *testing.T) {
+	for text, want := range map[string]string{
+		"{users: {admin: {password: x}}}":                     "bootstrap.users is ignored since Patroni 4.0: create roles in post_bootstrap",
+		"{method: initdb}":                                    "",
+		"{method: wal, wal: {command: x, recovery_conf: {}}}": "",
+		"{method: wal, wal: {retries: 2}}":                    "bootstrap.method wal has no section with a command: the cluster would be made by initdb, empty",
+		"{method: wal}":                                       "bootstrap.method wal has no section with a command: the cluster would be made by initdb, empty",
+		"{method: w, w: {command: x, keep_existing_recovery_conf: on, recovery_conf: {a: b}}}": "bootstrap.w.recovery_conf does not count beside keep_existing_recovery_conf",
+	} {
+		var have []string
+		for _, p := range Validate(&File{Document: parse(t, "bootstrap: "+text)}, Options{DocumentOnly: true}) {
+			if p.Warning && strings.HasPrefix(p.Path, "bootstrap") {
+				have = append(have, p.Path+" "+p.Message)
+			}
+		}
+		if joined := strings.Join(have, "\n"); joined != want {
+			t.Errorf("%s: have %q, want %q", text, joined, want)
+		}
+	}
+}

@@ -68,7 +68,7 @@ func (v *View) makeCluster() Decision {
 	case v.Tags.NoFailover:
 		return v.decide(CannotBootstrap, "this member is tagged nofailover: it waits for a leader")
 	case !v.Limits.CanBootstrap:
-		return v.decide(CannotBootstrap, "the configuration has no bootstrap section, or one with a custom method, which is not built yet: this member waits for a leader")
+		return v.decide(CannotBootstrap, "the configuration has no bootstrap section: this member waits for a leader")
 	case v.Unfenced != "":
 		return v.soon(time.Second, WatchdogFailed, v.Unfenced)
 	case !announced:

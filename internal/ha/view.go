@@ -45,6 +45,7 @@ type Limits struct {
 	StandbyCluster              bool
 	SyncMode                    bool // synchronous_mode is on or quorum
 	CanBootstrap                bool // the local configuration has a bootstrap section
+	CustomBootstrap             bool // with a method of its own: the state has other names
 	HasConfig                   bool // we have a dynamic configuration that could be restored into the store
 	UseSlots                    bool
 	SlotsTTL                    time.Duration // member_slots_ttl

@@ -178,6 +178,31 @@ func TestNoDecisionOnWhatWasSeenBeforeAJobEnded(t *testing.T) {
 	}
 }
 
+func TestStateWhileTheClusterIsMade(t *testing.T) {
+	job := &ha.Job{Name: ha.JobBootstrap}
+	failed := &ha.Ended{Name: ha.JobBootstrap, Error: "no"}
+	for name, tt := range map[string]struct {
+		custom   bool
+		postgres cluster.Postgres
+		job      *ha.Job
+		ended    *ha.Ended
+		want     cluster.State
+	}{
+		"initdb":        {false, cluster.Postgres{}, job, nil, cluster.InitializingCluster},
+		"accounts":      {false, primary, job, nil, cluster.InitializingCluster},
+		"initdb failed": {false, cluster.Postgres{}, nil, failed, cluster.InitdbFailed},
+		"a command":     {true, cluster.Postgres{}, job, nil, cluster.CustomBootstrap},
+		"recovery":      {true, primary, job, nil, cluster.StartingAfterCustom},
+		"it failed":     {true, cluster.Postgres{}, nil, failed, cluster.CustomFailed},
+	} {
+		l := leading()
+		l.Limits.CustomBootstrap, l.Postgres, l.Job, l.Ended = tt.custom, tt.postgres, tt.job, tt.ended
+		if have := l.State(); have != tt.want {
+			t.Errorf("%s: have %s, want %s", name, have, tt.want)
+		}
+	}
+}
+
 func TestStoreAwayKeepsTheOldSnapshotFromDecisions(t *testing.T) {
 	l := leading()
 	steps(l, at(0), Wake{}, StoreRead{snapshot()}, PostgresSeen{primary}, ActionDone{}, Announced{})

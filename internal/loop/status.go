@@ -39,7 +39,13 @@ func (l *Loop) State() cluster.State {
 	if l.Job != nil {
 		switch l.Job.Name {
 		case ha.JobBootstrap:
-			return cluster.InitializingCluster
+			switch {
+			case !l.Limits.CustomBootstrap:
+				return cluster.InitializingCluster
+			case p.Running():
+				return cluster.StartingAfterCustom
+			}
+			return cluster.CustomBootstrap
 		case ha.JobClone:
 			return cluster.CreatingReplica
 		case ha.JobStart, ha.JobStartPrimary:
@@ -62,6 +68,8 @@ func (l *Loop) State() cluster.State {
 		return cluster.StartFailed
 	case failed && l.Ended.Name == ha.JobRestart:
 		return cluster.RestartFailed
+	case failed && l.Ended.Name == ha.JobBootstrap && l.Limits.CustomBootstrap:
+		return cluster.CustomFailed
 	case failed && l.Ended.Name == ha.JobBootstrap:
 		return cluster.InitdbFailed
 	case l.Memory.Started && (l.Ended == nil || l.Ended.Name != ha.JobDemote && l.Ended.Name != ha.JobSwitchover) && !p.Running() && !l.Memory.Down.IsZero() && l.Memory.Role == cluster.Primary:

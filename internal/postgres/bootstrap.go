@@ -18,18 +18,16 @@ import (
 // initdb options that would change where or how we bootstrap (ha.md 2.26).
 var forbiddenInitdb = []string{"pgdata", "nosync", "no-sync", "pwfile", "sync-only", "version"}
 
-// Bootstrap makes a new cluster of one: initdb, configuration, start as primary, accounts, post_bootstrap. When it ends with an
-// error the server is stopped, and the directory keeps its mark: it counts as empty, is never started, and is
-// cleared by the next attempt; MoveAside keeps it for inspection. ha.md 2.26, config.md 5.10.
+// Bootstrap makes a new cluster of one: initdb or a command of the operator's, configuration, start as primary, accounts,
+// post_bootstrap. When it ends with an error the server is stopped, and the directory keeps its mark: it counts as empty, is never
+// started, and is cleared by the next attempt; MoveAside keeps it for inspection. ha.md 2.26, config.md 5.10.
 func (p *Instance) Bootstrap(ctx context.Context, progress Progress) (err error) {
 	s := p.Settings()
-	if err := p.claim(ctx, "a bootstrap of "+s.Scope); err != nil {
-		return err
+	fill, start := p.initdb, p.startUnfinished
+	if s.Restore != nil {
+		fill, start = p.restoreData, p.startRestored
 	}
-	if err := p.initdb(ctx, progress); err != nil {
-		return err
-	}
-	if err := p.moveUp(); err != nil {
+	if err := fill(ctx, progress); err != nil {
 		return err
 	}
 	defer func() {
@@ -48,7 +46,7 @@ func (p *Instance) Bootstrap(ctx context.Context, progress Progress) (err error)
 		}
 	}
 	progress.report(Report{Phase: "starting"})
-	if err := p.startUnfinished(ctx); err != nil {
+	if err := start(ctx, progress); err != nil {
 		return err
 	}
 	progress.report(Report{Phase: "creating accounts"})
@@ -61,11 +59,20 @@ func (p *Instance) Bootstrap(ctx context.Context, progress Progress) (err error)
 			return err
 		}
 	}
+	if s.Restore != nil {
+		progress.report(Report{Phase: "restarting"})
+		if err := p.unlock(ctx); err != nil {
+			return err
+		}
+	}
 	return p.finished()
 }
 
 func (p *Instance) initdb(ctx context.Context, progress Progress) error {
 	s := p.Settings()
+	if err := p.claim(ctx, "a bootstrap of "+s.Scope); err != nil {
+		return err
+	}
 	args := []string{"--pgdata=" + p.buildPlace()}
 	for _, option := range s.Initdb {
 		name, _, _ := strings.Cut(strings.TrimLeft(option, "-"), "=")
@@ -88,28 +95,35 @@ func (p *Instance) initdb(ctx context.Context, progress Progress) error {
 	progress.report(Report{Phase: "initdb"})
 	cmd := exec.Command(p.binaries.path("initdb"), args...)
 	cmd.Env = p.serverEnvironment()
-	return p.runAlone(ctx, cmd, func(line string) {
+	if err := p.runAlone(ctx, cmd, func(line string) {
 		p.log.LogAttrs(ctx, slog.LevelDebug, line, slog.String("program", "initdb"))
-	})
+	}); err != nil {
+		return err
+	}
+	return p.moveUp()
 }
 
 // startUnfinished is Start for a directory that still carries our mark.
-func (p *Instance) startUnfinished(ctx context.Context) error {
-	c, err := p.Control(ctx)
-	if err != nil {
-		return err
-	}
-	if err := p.setMode(p.Settings().DataDir); err != nil {
-		return err
-	}
-	if err := p.WriteConfiguration(AsPrimary, cluster.Upstream{}, &c); err != nil {
-		return err
-	}
-	pid, err := p.launch(ctx, AsPrimary, &c)
+func (p *Instance) startUnfinished(ctx context.Context, _ Progress) error {
+	pid, err := p.launchUnfinished(ctx, AsPrimary)
 	if err != nil {
 		return err
 	}
 	return p.awaitReady(ctx, pid, nil)
+}
+
+func (p *Instance) launchUnfinished(ctx context.Context, mode StartMode) (pid int, err error) {
+	c, err := p.Control(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if err := p.setMode(p.Settings().DataDir); err != nil {
+		return 0, err
+	}
+	if err := p.WriteConfiguration(mode, cluster.Upstream{}, &c); err != nil {
+		return 0, err
+	}
+	return p.launch(ctx, mode, &c)
 }
 
 func (p *Instance) postBootstrap(ctx context.Context) error {

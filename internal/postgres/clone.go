@@ -148,6 +148,14 @@ func (p Progress) copied(line string, begun time.Time) bool {
 
 // cloned finishes a clone that has come to its place.
 func (p *Instance) cloned() error {
+	if err := p.arrived(); err != nil {
+		return err
+	}
+	return p.finished()
+}
+
+// arrived checks data that came from elsewhere.
+func (p *Instance) arrived() error {
 	dir := p.Settings().DataDir
 	if err := os.Remove(filepath.Join(dir, "promote")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove the source's promote file: %w", err)
@@ -158,11 +166,10 @@ func (p *Instance) cloned() error {
 	if version, err := dataDirVersion(dir); err != nil || version != p.binaries.major {
 		return fmt.Errorf("check the clone: version %d, want %d: %w", version, p.binaries.major, errors.Join(err))
 	}
-	return p.finished()
+	return nil
 }
 
-// customClone runs a configured command. It finds the directory empty, unless keep_data is set; what it writes
-// is marked as half-made as soon as it shows.
+// customClone runs a configured command. It finds the directory empty, unless keep_data is set.
 func (p *Instance) customClone(ctx context.Context, m CloneMethod, from Source, progress Progress) error {
 	s := p.Settings()
 	what := fmt.Sprintf("a clone of %s by method %s", from, m.Name)
@@ -170,13 +177,8 @@ func (p *Instance) customClone(ctx context.Context, m CloneMethod, from Source, 
 		if err := p.vacant(ctx); err != nil {
 			return fmt.Errorf("fill data directory: %w", err)
 		}
-	} else {
-		if err := p.claim(ctx, what); err != nil {
-			return err
-		}
-		if err := p.finished(); err != nil { // tools insist on an empty directory
-			return err
-		}
+	} else if err := p.claimEmpty(ctx, what); err != nil {
+		return err
 	}
 	var args []string
 	l := login{done: func() {}}
@@ -190,22 +192,51 @@ func (p *Instance) customClone(ctx context.Context, m CloneMethod, from Source, 
 	if !m.NoParams {
 		args = append(args, "--scope="+s.Scope, "--role=replica", "--datadir="+s.DataDir, "--connstring="+l.dsn)
 	}
-	for _, a := range m.Arguments {
-		args = append(args, "--"+a[0]+"="+a[1])
-	}
 	command := m.Command
 	if command == "" {
 		command = m.Name
 	}
-	cmd := shell(command, args...)
+	cmd := shell(command, append(args, optionsOf(m.Arguments)...)...)
 	cmd.Env = append(os.Environ(), l.env...)
-	done := make(chan struct{})
-	marked := make(chan struct{})
+	run := p.runMarked
+	if m.KeepData {
+		run = func(ctx context.Context, _ string, cmd *exec.Cmd, line func(string)) error {
+			return p.runAlone(ctx, cmd, line)
+		}
+	}
+	phase := "running " + m.Name
+	progress.report(Report{Phase: phase})
+	err := run(ctx, what, cmd, func(line string) { progress.report(Report{Phase: phase, Detail: line}) })
+	if err == nil {
+		err = p.cloned()
+	}
+	if err != nil && !m.KeepData {
+		return errors.Join(err, p.clear()) // it was empty when we began, so all of it is ours
+	}
+	return err
+}
+
+func optionsOf(arguments [][2]string) (options []string) {
+	for _, a := range arguments {
+		options = append(options, "--"+a[0]+"="+a[1])
+	}
+	return options
+}
+
+// claimEmpty is claim for a program of somebody else's, which insists on an empty directory: our mark goes.
+func (p *Instance) claimEmpty(ctx context.Context, what string) error {
+	if err := p.claim(ctx, what); err != nil {
+		return err
+	}
+	return p.finished()
+}
+
+// runMarked runs a program that fills the data directory. What it writes is marked as half-made as soon as it shows.
+func (p *Instance) runMarked(ctx context.Context, what string, cmd *exec.Cmd, line func(string)) error {
+	done, marked := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(marked)
-		if m.KeepData {
-			return
-		}
+		defer p.markContent(what)
 		tick := time.NewTicker(20 * time.Millisecond)
 		defer tick.Stop()
 		for {
@@ -217,18 +248,9 @@ func (p *Instance) customClone(ctx context.Context, m CloneMethod, from Source, 
 			}
 		}
 	}()
-	progress.report(Report{Phase: "running " + m.Name})
-	err := p.runAlone(ctx, cmd, func(line string) {
-		progress.report(Report{Phase: "running " + m.Name, Detail: line})
-	})
+	err := p.runAlone(ctx, cmd, line)
 	close(done)
 	<-marked
-	if err == nil {
-		err = p.cloned()
-	}
-	if err != nil && !m.KeepData {
-		return errors.Join(err, p.clear()) // it was empty when we began, so all of it is ours
-	}
 	return err
 }
 

@@ -78,19 +78,31 @@ func (p *Instance) writeFiles(r *recovery, mode StartMode, c *cluster.Control) (
 	}
 	recoveryLines := oldRecovery(string(old))
 	if r != nil {
-		recoveryLines = ""
-		if r.mode == AsStandby {
+		switch {
+		case r.mode == AsStandby:
 			_, user := p.acceptedSettings(version)
 			recoveryLines = renderSettings(s.recoverySettings(version, r.upstream, user))
+		case r.mode == AsRestored && s.restore().KeepRecovery:
+		case r.mode == AsRestored:
+			recoveryLines = renderSettings(sorted(p.accepted(version, s.restore().settings(version))))
+		default:
+			recoveryLines = ""
 		}
 	}
 	parameters := p.parameters(version, mode, c)
 	p.syncNames(parameters, string(old))
-	files := []struct{ name, content string }{
-		{s.confFile(), s.renderConf(parameters, recoveryLines)},
+	hba := s.hbaFile()
+	if mode == AsRestored {
+		hba = s.lockedHBAFile()
 	}
-	if s.HBA != nil && s.hbaFile() == filepath.Join(s.configDir(), "pg_hba.conf") {
-		files = append(files, struct{ name, content string }{s.hbaFile(), fileHeader + strings.Join(s.HBA, "\n") + "\n"})
+	files := []struct{ name, content string }{
+		{s.confFile(), s.renderConf(parameters, hba, recoveryLines)},
+	}
+	switch {
+	case mode == AsRestored:
+		files = append(files, struct{ name, content string }{hba, fileHeader + strings.Join(s.lockedHBA(), "\n") + "\n"})
+	case s.HBA != nil && hba == filepath.Join(s.configDir(), "pg_hba.conf"):
+		files = append(files, struct{ name, content string }{hba, fileHeader + strings.Join(s.HBA, "\n") + "\n"})
 	}
 	if s.Ident != nil && s.identFile() == filepath.Join(s.configDir(), "pg_ident.conf") {
 		files = append(files, struct{ name, content string }{s.identFile(), fileHeader + strings.Join(s.Ident, "\n") + "\n"})
@@ -102,9 +114,12 @@ func (p *Instance) writeFiles(r *recovery, mode StartMode, c *cluster.Control) (
 		}
 		changed = changed || written
 	}
+	if mode == AsRestored && s.restore().KeepRecovery {
+		return changed, nil
+	}
 	stripped, err := s.stripAuto()
-	if err != nil {
-		return changed, err
+	if err != nil || mode == AsRestored { // whose files are not for keeping
+		return changed || stripped, err
 	}
 	return changed || stripped, s.saveCopies()
 }
@@ -141,7 +156,7 @@ func (s *Settings) authFile(parameter, name string) string {
 }
 
 // renderConf is the content of postgresql.conf.
-func (s *Settings) renderConf(parameters map[string]string, recoveryLines string) string {
+func (s *Settings) renderConf(parameters map[string]string, hbaFile, recoveryLines string) string {
 	var b strings.Builder
 	b.WriteString(fileHeader)
 	include := s.CustomConf
@@ -150,7 +165,7 @@ func (s *Settings) renderConf(parameters map[string]string, recoveryLines string
 	}
 	fmt.Fprintf(&b, "include %s\n\n", quoteSetting(include))
 	b.WriteString(renderSettings(sorted(parameters)))
-	b.WriteString(renderSettings(keywords{{"hba_file", s.hbaFile()}, {"ident_file", s.identFile()}}))
+	b.WriteString(renderSettings(keywords{{"hba_file", hbaFile}, {"ident_file", s.identFile()}}))
 	if recoveryLines != "" {
 		b.WriteString("\n" + recoveryMark + recoveryLines)
 	}

@@ -63,11 +63,19 @@ func (s *Settings) fileMode(name string) os.FileMode {
 
 // writeSignals makes standby.signal and recovery.signal say how the server is to start.
 func (p *Instance) writeSignals(mode StartMode) error {
-	dir := p.Settings().DataDir
-	standby, pitr := filepath.Join(dir, "standby.signal"), filepath.Join(dir, "recovery.signal")
-	for _, name := range []string{standby, pitr} {
-		if name == standby && mode == AsStandby {
-			s := p.Settings()
+	s := p.Settings()
+	want := ""
+	switch {
+	case mode == AsStandby:
+		want = "standby.signal"
+	case mode == AsRestored && s.restore().KeepRecovery:
+		return nil
+	case mode == AsRestored:
+		want = s.restore().signal()
+	}
+	for _, file := range []string{"standby.signal", "recovery.signal"} {
+		name := filepath.Join(s.DataDir, file)
+		if file == want {
 			if _, err := writeFile(name, "", s.fileMode(name)); err != nil {
 				return err
 			}
@@ -77,7 +85,7 @@ func (p *Instance) writeSignals(mode StartMode) error {
 			return fmt.Errorf("remove %s: %w; PostgreSQL would start in the wrong role", name, err)
 		}
 	}
-	return syncDir(dir)
+	return syncDir(s.DataDir)
 }
 
 // stripAuto removes the recovery settings from postgresql.auto.conf: it is read after postgresql.conf, and a

@@ -54,8 +54,11 @@ func (p *Instance) commandLineNames() []string {
 // PostgreSQL accepts, raised for a standby. The caller may change the map.
 func (p *Instance) parameters(version int, mode StartMode, c *cluster.Control) map[string]string {
 	general, _ := p.acceptedSettings(version)
-	if mode == AsStandby && c != nil {
+	if mode != AsPrimary && c != nil {
 		raise(general, c)
+	}
+	if s := p.Settings(); mode == AsRestored && s.restore().blind() {
+		general["hot_standby"] = "off"
 	}
 	return general
 }

@@ -316,3 +316,30 @@ func TestCustomClone(t *testing.T) {
 		t.Errorf("clone without a source: have %v, want a hint at no_leader", err)
 	}
 }
+
+// keep_data: the method finds what is there, and it stays when the method fails.
+func TestKeptData(t *testing.T) {
+	t.Parallel()
+	a := bootstrapped(t)
+	s := testSettings(t, "pg2")
+	copies := filepath.Join(filepath.Dir(s.DataDir), "copies")
+	must(t, os.WriteFile(copies, []byte("#!/bin/sh -e\ncat "+s.DataDir+"/old\necho \"$@\"\ntest \"$1\" != --fail=1\nrm -rf "+s.DataDir+"/*\n"+
+		s.BinDir+"/pg_basebackup -h 127.0.0.1 -p "+fmt.Sprint(a.Settings().Port)+" -U replicator -c fast -D "+s.DataDir+"\n"), 0o700))
+	must(t, os.Mkdir(s.DataDir, 0o700))
+	must(t, os.WriteFile(filepath.Join(s.DataDir, "old"), []byte("old data\n"), 0o600))
+	s.CloneMethods = []CloneMethod{{Name: "delta", Command: copies, KeepData: true, NoParams: true, Arguments: [][2]string{{"fail", "1"}}}}
+	b := newInstance(t, s)
+	var said []string
+	err := b.Clone(within(t, 30*time.Second), a.source(), func(r Report) { said = append(said, r.Detail) })
+	if have := strings.Join(said, "|"); err == nil || have != "|old data|--fail=1" {
+		t.Errorf("have %v and %q, want a failure after the method has seen the old data and its arguments", err, have)
+	}
+	if text := read(t, filepath.Join(s.DataDir, "old")); text != "old data\n" {
+		t.Errorf("have %q, want what was there", text)
+	}
+	s.CloneMethods[0].Arguments = nil
+	b.Configure(s)
+	must(t, b.Clone(within(t, 30*time.Second), a.source(), nil))
+	follow(t, b, a)
+	caughtUp(t, b, a)
+}

@@ -62,6 +62,7 @@ type Settings struct {
 	StartTimeout          time.Duration // pg_ctl_timeout; default 60 s
 
 	Initdb        []string      // options for initdb, "--encoding=UTF8"
+	Restore       *Restore      // bootstrap by a command instead of initdb
 	BootstrapHBA  []string      // appended to pg_hba.conf after initdb when HBA is not managed
 	PostBootstrap string        // command, run with the connection string as its argument
 	BaseBackup    []string      // extra options of pg_basebackup
@@ -71,6 +72,17 @@ type Settings struct {
 	PrePromote  string
 	BeforeStop  string
 	Environment []string // of the postmaster: the agent's without PATRONI_*, KUBERNETES_*, NOTIFY_SOCKET
+}
+
+// Restore is a command that fills the data directory of a new cluster, from a backup for example, and how PostgreSQL recovers from what it
+// left there (config.md 5.10).
+type Restore struct {
+	Name         string
+	Command      string
+	Arguments    [][2]string // further --key=value arguments
+	NoParams     bool        // do not pass --scope and --datadir
+	KeepRecovery bool        // the command has configured the recovery itself
+	Recovery     map[string]string
 }
 
 // CloneMethod is a custom way to create a replica (config.md 5.9).

@@ -22,8 +22,9 @@ import (
 type StartMode int
 
 const (
-	AsPrimary StartMode = iota // no signal file: it leaves recovery as soon as it can
-	AsStandby                  // standby.signal: it stays in recovery until promoted
+	AsPrimary  StartMode = iota // no signal file: it leaves recovery as soon as it can
+	AsStandby                   // standby.signal: it stays in recovery until promoted
+	AsRestored                  // as Settings.Restore says, behind locked doors: until it is a primary the cluster does not exist
 )
 
 // StartOptions says how to start.
@@ -176,10 +177,7 @@ func (p *Instance) launch(ctx context.Context, mode StartMode, c *cluster.Contro
 }
 
 func (m StartMode) String() string {
-	if m == AsPrimary {
-		return "primary"
-	}
-	return "standby"
+	return [...]string{"primary", "standby", "restored"}[m]
 }
 
 // serverEnvironment is the postmaster's: without the agent's own variables.
