@@ -114,9 +114,8 @@ func TestLockLives(t *testing.T) {
 	dir := p.realDir()
 	pm := p.postmaster()
 	for _, q := range p.processes(dir) {
-		if !holdsLock(q.pid, dir) {
-			t.Errorf("process %d (%s) does not have the lock", q.pid, q.title)
-		}
+		// A backend whose client has left may be on its way out.
+		pgtest.Eventually(t, q.title+" has the lock or ends", func() bool { return holdsLock(q.pid, dir) || isZombie(q.pid) || syscall.Kill(q.pid, 0) != nil })
 	}
 	if holdsLock(os.Getpid(), dir) {
 		t.Error("the agent has kept its copy of the lock")
