@@ -82,6 +82,32 @@ func TestLeaderGoneForLong(t *testing.T) {
 	}
 }
 
+// The same, but all of the old leader's WAL was replicated, and use_pg_rewind is off: how far that goes is known only when PostgreSQL runs, so the old
+// leader is started as it is, at once, and streams.
+func TestLeaderGoneThatCannotBeRewound(t *testing.T) {
+	t.Parallel()
+	c := harness.Start(t, harness.Options{Dynamic: harness.Map{"postgresql": harness.Map{"parameters": harness.Map{"max_connections": 50, "shared_buffers": "16MB"}}}})
+	old, w := c.Healthy(t, harness.Patience), c.Write(t)
+	other := c.Others(old)[0]
+	w.Advance(t, 10, harness.Patience)
+	w.Stop()
+	harness.Eventually(t, harness.Patience, "everything is replicated", func() bool {
+		return old.SQL(t, "select count(*) from pg_stat_replication where replay_lsn = pg_current_wal_lsn()") == "1"
+	})
+	old.KillAll(t)
+	harness.Eventually(t, harness.Patience, other.Name+" leads", func() bool { return other.Ready("primary") })
+	old.Start(t)
+	back := time.Now()
+	if now := c.Healthy(t, harness.Patience); now != other {
+		t.Errorf("have leader %s, want %s", now.Name, other.Name)
+	}
+	harness.Quick(t, "the old leader streams, without waiting for a ttl", time.Since(back), 15*time.Second)
+	if old.Logged("reason=compare-history") {
+		t.Error("the old leader was compared while the end of its WAL was not known")
+	}
+	w.Audit(t, 0)
+}
+
 // Every process of every member dies at once. They come back in any order; whoever led goes on if it is in time.
 func TestWholeClusterCrashes(t *testing.T) {
 	t.Parallel()
