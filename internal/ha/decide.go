@@ -64,6 +64,7 @@ func (v *View) remember() {
 	stamp(&m.Silent, p.Running() && (!p.Queried || p.Ready != cluster.Accepting))
 	stamp(&m.Dry, p.Queried && p.InRecovery && p.ReplicationState() != cluster.StateStreaming)
 	v.rememberAhead()
+	v.rememberSlots()
 	if v.Store == nil {
 		m.Leaderless = time.Time{} // nobody knows; it counts from when we see it again
 	} else {
@@ -97,7 +98,6 @@ func (v *View) remember() {
 		}
 	}
 	v.rememberRebuilding()
-	v.rememberSlots()
 }
 
 // rememberRebuilding notes how rewinds and clones ended, because Ended only tells of the last job.

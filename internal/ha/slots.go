@@ -9,13 +9,16 @@ import (
 )
 
 // rememberSlots notes which members' slots are backed by a key, as the lock holder must keep the slot of
-// a member for member_slots_ttl after its key is gone (ha.md 2.21, "retention"). The timers start anew when the lock is won.
+// a member for member_slots_ttl after its key is gone (ha.md 2.21, "retention"). The timers start anew when the lock is won from another
+// member. It comes before Memory.Former is brought up to date: a new leader keeps the slots of the members that the last one had.
 func (v *View) rememberSlots() {
 	switch {
 	case v.Store == nil:
 		return // or a store that is away now and then would keep every slot for ever
-	case !v.mine():
+	case v.leader() != "" && v.leader() != v.Self:
 		v.Memory.SlotSeen = nil
+		return
+	case !v.mine():
 		return
 	}
 	seen := map[string]time.Time{}
