@@ -44,6 +44,7 @@ type Member struct {
 	gaveUp        moment // when its agent said last that it cannot go on by itself
 	writes        bool   // accepts commits
 	thawing       bool
+	untold        moment // until when nobody can know that the pause has ended that PostgreSQL was frozen in
 	moved         moment // when its WAL position changed last
 	silent        bool   // the agent is stopped by an operator and not restarted
 }
@@ -140,6 +141,9 @@ func (m *Member) thawServer(s *server) {
 	m.w.thaw(&s.process)
 	if s.frozen > 0 {
 		return
+	}
+	if m.guard.lapsed {
+		m.untold = m.w.now + int64(15*time.Second) // a look at PostgreSQL and a request to the store
 	}
 	m.thawing = true // it goes on being what it was
 	m.writable()

@@ -90,9 +90,9 @@ func (w *World) anyPaused() bool {
 }
 
 // forsaken says whether nobody is left to stop PostgreSQL here: the guard died, and its agent before it could start another one.
-// Or both were told nothing while it was frozen, since the cluster was paused before.
+// Or both were told nothing while it was frozen, since the cluster was paused before, and need a moment.
 func (m *Member) forsaken() bool {
-	return !m.w.options.NoGuard && (!m.guard.alive || m.thawing && m.guard.lapsed)
+	return !m.w.options.NoGuard && (!m.guard.alive || m.w.now < m.untold)
 }
 
 // bootstraps says whether this is a new cluster that nobody knows of yet.
@@ -152,7 +152,7 @@ func (w *World) watchLease(m *Member) {
 		return
 	}
 	o.watching[m.place] = true
-	w.at(o.leaseEnd[m.place]+int64(clockSlack), nil, func() {
+	w.at(max(o.leaseEnd[m.place]+int64(clockSlack), m.untold), nil, func() {
 		o.watching[m.place] = false
 		switch {
 		case w.now < o.leaseEnd[m.place]+int64(clockSlack):
