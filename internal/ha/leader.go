@@ -9,15 +9,13 @@ import (
 
 // asLeader rules for the lock holder whose PostgreSQL answers (ha.md 2.10, and 2.10a P1).
 func (v *View) asLeader() Decision {
+	unseen := v.Memory.Unseen
+	v.Memory.Unseen = unseen && v.Postgres.Timeline == 0
 	switch {
 	case !v.Lock.Held && v.Lock.Refused && v.Limits.Paused:
 		return v.decide(PausedLockRefused, "paused: the lock was refused, PostgreSQL goes on")
-	case !v.live() && v.primary() && v.Postgres.Timeline != 0 && v.Postgres.Timeline < v.Store.History.ClusterTimeline():
-		detail := fmt.Sprintf("the lock bears our name, but this primary is on timeline %d and the cluster on %d", v.Postgres.Timeline, v.Store.History.ClusterTimeline())
-		if v.Limits.Paused {
-			return v.decide(OldTimeline, detail)
-		}
-		return v.fenced(OldTimeline, detail, Demote{Mode: NoLock})
+	case (unseen || !v.live()) && v.primary() && v.Postgres.Timeline != 0 && v.Postgres.Timeline < v.Store.History.ClusterTimeline():
+		return v.leaderOfThePast()
 	case !v.live():
 		return v.again(ResumeLeader, "the lock bears our name, from before the agent restarted or the store went away", AcquireLeader{})
 	case v.Unfenced != "" && !v.Limits.Paused && v.primary():
@@ -33,6 +31,18 @@ func (v *View) asLeader() Decision {
 		return v.keep(d)
 	}
 	return v.keep(v.decide(HealthyPrimary, "primary with the lock"))
+}
+
+// leaderOfThePast: the lock bears our name, by a request that arrived late, but the cluster has moved on without this primary (ha.md E4).
+func (v *View) leaderOfThePast() Decision {
+	detail := fmt.Sprintf("the lock bears our name, but this primary is on timeline %d and the cluster on %d", v.Postgres.Timeline, v.Store.History.ClusterTimeline())
+	switch {
+	case !v.Limits.Paused:
+		return v.fenced(OldTimeline, detail, Demote{Mode: NoLock})
+	case v.Lock.Held:
+		return v.decide(OldTimeline, detail, ReleaseLeader{})
+	}
+	return v.decide(OldTimeline, detail)
 }
 
 // toBePromoted: the lock is ours and PostgreSQL is in recovery (ha.md 2.10a P5, H1, H2).

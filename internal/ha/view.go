@@ -191,6 +191,7 @@ type Memory struct {
 	Joined       bool             // the store knew this cluster once: that it is empty now is no reason to found it anew
 	GiveUp       bool             // the start of the leader was given up: the lock goes as soon as PostgreSQL is down
 	CrashTried   bool             // single-user recovery has run in this outage
+	Unseen       bool             // the lock was taken while PostgreSQL did not answer: its timeline is still to be compared
 	RewindFailed bool             // pg_rewind cannot bring this directory back
 	HandedOver   time.Time        // when we gave the lock to somebody else; zero: we did not
 	Promoting    bool             // PostgreSQL was told to promote and is still in recovery: it cannot take that back, whatever became of the job
