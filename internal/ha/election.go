@@ -413,8 +413,8 @@ func (v *View) namedCandidate() (Decision, bool) {
 		return v.again(RequestImpossible, detail, v.clearFailover()), true
 	case f.Candidate == v.Self && !v.primary():
 		return v.again(CandidateIsMe, "asked for by an operator", v.takeover()...), true
-	case f.Candidate == v.Self:
-		return v.again(CandidateIsMe, "already a primary", v.takeover()...), true
+	case f.Candidate == v.Self: // only in pause; being named makes no leader of a primary of the past
+		return v.primaryWithoutLock(), true
 	case f.Candidate != "" && v.Limits.Paused:
 		if _, ok := v.Store.Member(f.Candidate); !ok && v.primary() {
 			return v.again(RequestInvalid, f.Candidate+" is not a member", v.clearFailover()), true
