@@ -72,7 +72,7 @@ func (v *View) remember() {
 		stamp(&m.Leaderless, v.leader() == "")
 		if v.leader() != "" {
 			v.rememberPublished()
-			m.Former, m.FormerName = v.Store.Members, v.leader()
+			m.Former, m.FormerName, m.FormerAt = v.Store.Members, v.leader(), v.Store.History.ClusterTimeline()
 		}
 		if v.leader() != "" && v.leader() != v.Self {
 			m.GiveUp, m.Promoted = false, 0

@@ -205,14 +205,15 @@ func (v *View) lagGate() Gate {
 }
 
 // rememberPublished keeps who published the position: a leader under whom it moved. Who takes the lock finds the position of the one before, and
-// where it moved while the lock changed hands nobody is held to have published it.
+// where it moved while the lock changed hands nobody is held to have published it. Nor where somebody was promoted meanwhile: the name in the
+// key may be that of a leader of before, by a request that came late.
 func (v *View) rememberPublished() {
 	m, optime := &v.Memory, v.Store.Status.Optime
 	if optime == m.Published {
 		return
 	}
 	m.Published, m.Publisher = optime, ""
-	if m.FormerName == v.leader() {
+	if m.FormerName == v.leader() && m.FormerAt == v.Store.History.ClusterTimeline() {
 		m.Publisher = m.FormerName
 	}
 }

@@ -675,6 +675,7 @@ func (b *builder) memory(w words) {
 	m.Promoted = cluster.Timeline(number(w.text("promoted", "0")))
 	if former, ok := w.value("former"); ok {
 		m.FormerName, m.Publisher, m.Published = former, w.text("publisher", former), w.lsn("published")
+		m.FormerAt = 1
 		if m.Published == 0 && b.v.Store != nil {
 			m.Published = b.v.Store.Status.Optime
 		}

@@ -178,6 +178,7 @@ type Memory struct {
 	Leaderless time.Time        // since when there is no leader; zero: there is one
 	Former     []cluster.Member // the members when there was a leader last
 	FormerName string           // that leader
+	FormerAt   cluster.Timeline // the cluster's timeline then
 	Published  cluster.LSN      // the position in /status, as it was seen then
 	Publisher  string           // the leader that published it; empty: not known
 
@@ -190,8 +191,8 @@ type Memory struct {
 	RewindError  string           // ... and why
 	Joined       bool             // the store knew this cluster once: that it is empty now is no reason to found it anew
 	GiveUp       bool             // the start of the leader was given up: the lock goes as soon as PostgreSQL is down
-	CrashTried   bool             // single-user recovery has run in this outage
 	Unseen       bool             // the lock was taken while PostgreSQL did not answer: its timeline is still to be compared
+	CrashTried   bool             // single-user recovery has run in this outage
 	RewindFailed bool             // pg_rewind cannot bring this directory back
 	HandedOver   time.Time        // when we gave the lock to somebody else; zero: we did not
 	Promoting    bool             // PostgreSQL was told to promote and is still in recovery: it cannot take that back, whatever became of the job
