@@ -28,8 +28,8 @@ func runMember(leave, hard context.Context, reload <-chan struct{}, file *config
 	if err != nil {
 		return err
 	}
-	timing := &timings{}
-	store, end, err := openStore(hard, &settings, timing, log)
+	now := &current{}
+	store, end, err := openStore(hard, &settings, now, log)
 	if err != nil {
 		return err
 	}
@@ -49,7 +49,7 @@ func runMember(leave, hard context.Context, reload <-chan struct{}, file *config
 	member, err := agent.New(agent.Options{
 		File: file, Store: store, Peers: asker.ask, Log: log, Decided: m.Decided, Journaled: journaled,
 		Reloaded: func(e *config.Effective) {
-			timing.set(e.Timing)
+			now.effective.Store(e)
 			if err := logs.Configure(e.Log); err != nil {
 				log.Error("reload the log's settings: the old ones stay in force", "error", err)
 			}

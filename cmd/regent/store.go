@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/regent-ha/regent/internal/cluster"
@@ -14,25 +14,33 @@ import (
 	"github.com/regent-ha/regent/internal/dcs/kubernetes"
 )
 
-// timings are the settings that a store asks for from its own goroutines.
-type timings struct{ now sync.Map }
+// current are the settings that a store asks for from its own goroutines, as the last reload left them.
+type current struct{ effective atomic.Pointer[config.Effective] }
 
-func (t *timings) set(timing cluster.Timing) { t.now.Store("", timing) }
-
-func (t *timings) get() (ttl, loopWait, retryTimeout time.Duration) {
-	v, ok := t.now.Load("")
-	if !ok {
-		v = cluster.DefaultTiming
+func (c *current) timing() (ttl, loopWait, retryTimeout time.Duration) {
+	t := cluster.DefaultTiming
+	if e := c.effective.Load(); e != nil {
+		t = e.Timing
 	}
-	timing := v.(cluster.Timing)
-	return timing.TTL, timing.LoopWait, timing.RetryTimeout
+	return t.TTL, t.LoopWait, t.RetryTimeout
+}
+
+// account is that of etcd; s has it until the first reload.
+func (c *current) account(s *config.Settings) func() (username, password string) {
+	return func() (username, password string) {
+		e := s.DCS.Etcd
+		if now := c.effective.Load(); now != nil {
+			e = now.DCS.Etcd
+		}
+		return e.Username, e.Password.Reveal()
+	}
 }
 
 // openStore opens the member's store. end also ends the etcd inside the agent, where it is that.
-func openStore(ctx context.Context, s *config.Settings, timing *timings, log *slog.Logger) (store dcs.Store, end func(), err error) {
+func openStore(ctx context.Context, s *config.Settings, now *current, log *slog.Logger) (store dcs.Store, end func(), err error) {
 	if s.DCS.Kind == config.InKubernetes {
 		c := kubernetesConfig(s)
-		c.Timing, c.Log = timing.get, log
+		c.Timing, c.Log = now.timing, log
 		store, err := kubernetes.OpenMoving(ctx, c)
 		if err != nil {
 			return nil, nil, err
@@ -47,7 +55,7 @@ func openStore(ctx context.Context, s *config.Settings, timing *timings, log *sl
 		}
 		endpoints, stop = server.Endpoints(), func() { server.Close() }
 	}
-	e, err := etcd.Open(ctx, etcdConfig(s, endpoints, timing, log))
+	e, err := etcd.Open(ctx, etcdConfig(s, endpoints, now, log))
 	if err != nil {
 		stop()
 		return nil, nil, err
@@ -55,12 +63,12 @@ func openStore(ctx context.Context, s *config.Settings, timing *timings, log *sl
 	return e, func() { e.Close(); stop() }, nil
 }
 
-func etcdConfig(s *config.Settings, endpoints []string, timing *timings, log *slog.Logger) etcd.Config {
+func etcdConfig(s *config.Settings, endpoints []string, now *current, log *slog.Logger) etcd.Config {
 	e := s.DCS.Etcd
 	return etcd.Config{
 		Endpoints: endpoints, HTTPS: e.Protocol == "https",
-		Username: e.Username, Password: e.Password.Reveal(), CACert: e.CACert, Cert: e.Cert, Key: e.Key,
-		Namespace: s.Namespace, Scope: s.Scope, Name: s.Name, Log: log, Timing: timing.get,
+		Account: now.account(s), CACert: e.CACert, Cert: e.Cert, Key: e.Key,
+		Namespace: s.Namespace, Scope: s.Scope, Name: s.Name, Log: log, Timing: now.timing,
 	}
 }
 

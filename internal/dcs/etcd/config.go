@@ -33,6 +33,8 @@ type Config struct {
 	Namespace, Scope   string   // the root is /<namespace>/<scope>
 	Name               string   // our member name; empty for a store that only reads and writes plain keys
 
+	// Account returns the user name and password of this moment, so that they can be reloaded; nil: Username and Password.
+	Account func() (username, password string)
 	// Timing returns the current settings; nil: Patroni's defaults 30 s, 10 s, 10 s. retryTimeout bounds a call whose
 	// context has no deadline.
 	Timing func() (ttl, loopWait, retryTimeout time.Duration)
@@ -48,12 +50,20 @@ func (c *Config) complete() {
 			return 30 * time.Second, 10 * time.Second, 10 * time.Second
 		}
 	}
+	if c.Account == nil {
+		c.Account = func() (username, password string) { return c.Username, c.Password }
+	}
 	if c.Clock == nil {
 		c.Clock = boottime.Now
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
+}
+
+func (c *Config) account() account {
+	username, password := c.Account()
+	return account{username, password}
 }
 
 func (c *Config) root() string { return cluster.Root(c.Namespace, c.Scope) }
@@ -76,7 +86,7 @@ func (c *Config) address(endpoint string) (hostport string, https bool, err erro
 	return hostport, https, nil
 }
 
-// tls reads the authorities now, and the client certificate at each handshake, so that it may be replaced.
+// tls reads the authorities and the client certificate.
 func (c *Config) tls() (*tls.Config, error) {
 	out := &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.CACert != "" {
@@ -90,21 +100,15 @@ func (c *Config) tls() (*tls.Config, error) {
 		}
 	}
 	if c.Cert != "" {
-		load := func() (*tls.Certificate, error) {
-			key := c.Key
-			if key == "" {
-				key = c.Cert
-			}
-			pair, err := tls.LoadX509KeyPair(c.Cert, key)
-			if err != nil {
-				return nil, fmt.Errorf("read etcd client certificate %s: %w", c.Cert, err)
-			}
-			return &pair, nil
+		key := c.Key
+		if key == "" {
+			key = c.Cert
 		}
-		if _, err := load(); err != nil {
-			return nil, err
+		pair, err := tls.LoadX509KeyPair(c.Cert, key)
+		if err != nil {
+			return nil, fmt.Errorf("read etcd client certificate %s: %w", c.Cert, err)
 		}
-		out.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }
+		out.Certificates = []tls.Certificate{pair}
 	} else if c.Key != "" {
 		return nil, errors.New("read etcd client certificate: have key without cert")
 	}

@@ -23,9 +23,12 @@ type endpoint struct {
 	address string
 	conn    *grpc.ClientConn
 
-	mu    sync.Mutex
-	token string // of the last authentication; empty: none yet, or none needed
+	mu      sync.Mutex
+	token   string  // of the last authentication; empty: none yet, or none needed
+	account account // for whom
 }
+
+type account struct{ username, password string }
 
 // dial prepares a connection; it is made when it is first needed, and again in the background.
 func dial(c *Config, address string) (*endpoint, error) {
@@ -39,7 +42,7 @@ func dial(c *Config, address string) (*endpoint, error) {
 		if err != nil {
 			return nil, err
 		}
-		secure = credentials.NewTLS(config)
+		secure = &freshTLS{credentials.NewTLS(config), c}
 	}
 	var dialer net.Dialer
 	conn, err := grpc.NewClient("passthrough:///"+hostport, // the name is resolved again at each connect
@@ -60,6 +63,24 @@ func dial(c *Config, address string) (*endpoint, error) {
 		return nil, fmt.Errorf("connect to etcd %s: %w", address, err)
 	}
 	return &endpoint{address: hostport, conn: conn}, nil
+}
+
+// freshTLS reads the certificates at each handshake, so that they may be replaced.
+type freshTLS struct {
+	credentials.TransportCredentials
+	config *Config
+}
+
+func (f *freshTLS) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	config, err := f.config.tls()
+	if err != nil {
+		return nil, nil, err
+	}
+	return credentials.NewTLS(config).ClientHandshake(ctx, authority, conn)
+}
+
+func (f *freshTLS) Clone() credentials.TransportCredentials {
+	return &freshTLS{f.TransportCredentials.Clone(), f.config}
 }
 
 // ready waits for the connection. Without it nothing has been sent.
@@ -89,13 +110,13 @@ func (e *endpoint) ready(ctx context.Context) error {
 
 // authorized calls with a token, and again with a new one when the server does not take it: servers forget tokens when
 // they restart, and refuse those of before a change of users. A refused request has done nothing.
-func (e *endpoint) authorized(ctx context.Context, username, password string, call func(context.Context) error) error {
+func (e *endpoint) authorized(ctx context.Context, as account, call func(context.Context) error) error {
 	ctx = metadata.AppendToOutgoingContext(ctx, rpctypes.MetadataRequireLeaderKey, rpctypes.MetadataHasLeader)
-	if username == "" {
+	if as.username == "" {
 		return call(ctx)
 	}
 	for try := 0; ; try++ {
-		token, err := e.authenticate(ctx, username, password)
+		token, err := e.authenticate(ctx, as)
 		if err != nil {
 			return err
 		}
@@ -114,14 +135,14 @@ func (e *endpoint) authorized(ctx context.Context, username, password string, ca
 	}
 }
 
-func (e *endpoint) authenticate(ctx context.Context, username, password string) (string, error) {
+func (e *endpoint) authenticate(ctx context.Context, as account) (string, error) {
 	e.mu.Lock()
-	token := e.token
+	token, same := e.token, e.account == as
 	e.mu.Unlock()
-	if token != "" {
+	if token != "" && same {
 		return token, nil
 	}
-	answer, err := pb.NewAuthClient(e.conn).Authenticate(ctx, &pb.AuthenticateRequest{Name: username, Password: password})
+	answer, err := pb.NewAuthClient(e.conn).Authenticate(ctx, &pb.AuthenticateRequest{Name: as.username, Password: as.password})
 	if says(err, rpctypes.ErrGRPCAuthNotEnabled) {
 		return "", nil // dcs.md section 3.1: go on without
 	}
@@ -130,6 +151,6 @@ func (e *endpoint) authenticate(ctx context.Context, username, password string) 
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.token = answer.Token
+	e.token, e.account = answer.Token, as
 	return e.token, nil
 }

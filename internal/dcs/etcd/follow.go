@@ -56,7 +56,7 @@ func (s *Store) followOnce(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	return source.authorized(ctx, s.config.Username, s.config.Password, func(ctx context.Context) error {
+	return source.authorized(ctx, s.config.account(), func(ctx context.Context) error {
 		s.pool.count("watch")
 		return s.events(ctx, cancel, source, all.Header.Revision+1)
 	})

@@ -135,7 +135,7 @@ func (p *pool) attempt(ctx context.Context, e *endpoint, share int, kind string,
 	if once {
 		attempt = ctx // there is no second try to save time for
 	}
-	err = e.authorized(attempt, p.config.Username, p.config.Password, func(ctx context.Context) error {
+	err = e.authorized(attempt, p.config.account(), func(ctx context.Context) error {
 		sent = true
 		p.count(kind)
 		header, err := send(ctx, e)

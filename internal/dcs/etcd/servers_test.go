@@ -20,6 +20,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/regent-ha/regent/internal/boottime"
 	"github.com/regent-ha/regent/internal/cluster"
@@ -260,7 +261,9 @@ func TestPassword(t *testing.T) {
 	if _, err := nobody.Snapshot(within(t, time.Second)); !errors.Is(err, dcs.ErrDenied) || !errors.Is(err, dcs.ErrUnavailable) {
 		t.Errorf("no user: have %v, want to be told that it is denied", err)
 	}
-	store := open(t, etcd.Config{Endpoints: endpoints, Username: "root", Password: "secret"})
+	var password atomic.Value
+	password.Store("secret")
+	store := open(t, etcd.Config{Endpoints: endpoints, Account: func() (string, string) { return "root", password.Load().(string) }})
 	lock := acquire(t, store)
 	server.Kill() // it forgets all tokens
 	server.Start(t)
@@ -273,6 +276,30 @@ func TestPassword(t *testing.T) {
 	if s, err := store.Snapshot(within(t, 5*time.Second)); err != nil || s.Leader.Name != "pg1" {
 		t.Errorf("snapshot: have %+v, %v, want leader pg1", s, err)
 	}
+	// The password is changed in etcd, then in the configuration.
+	rooted := metadata.AppendToOutgoingContext(within(t, 20*time.Second), "token", token(t, server.Address, "secret"))
+	if _, err := auth.UserChangePassword(rooted, &pb.AuthUserChangePasswordRequest{Name: "root", Password: "renewed"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Put(within(t, 5*time.Second), "sync", []byte("{}"), 0); !errors.Is(err, dcs.ErrDenied) {
+		t.Errorf("old password: have %v, want ErrDenied", err)
+	}
+	password.Store("renewed")
+	if _, err := store.Put(within(t, 5*time.Second), "sync", []byte("{}"), 0); err != nil {
+		t.Errorf("new password: %v", err)
+	}
+	if _, err := store.Renew(within(t, 5*time.Second), lock); err != nil {
+		t.Errorf("renew with the new password: %v", err)
+	}
+}
+
+func token(t *testing.T, address, password string) string {
+	t.Helper()
+	answer, err := pb.NewAuthClient(connect(t, address)).Authenticate(within(t, 5*time.Second), &pb.AuthenticateRequest{Name: "root", Password: password})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer.Token
 }
 
 func TestUserOfAnOpenServer(t *testing.T) {
@@ -308,6 +335,16 @@ func TestTLS(t *testing.T) {
 	}
 	if _, err := etcd.Open(t.Context(), etcd.Config{Endpoints: endpoints, Scope: "batman", CACert: file("absent")}); err == nil {
 		t.Error("absent cacert: have no error")
+	}
+
+	// Everything is replaced, by another authority's.
+	server.Kill()
+	ca = newAuthority(t, dir, "ca")
+	ca.issue(t, dir, "server", x509.ExtKeyUsageServerAuth)
+	ca.issue(t, dir, "client", x509.ExtKeyUsageClientAuth)
+	server.Start(t)
+	if _, err := store.Put(within(t, 20*time.Second), "history", []byte("[]"), 0); err != nil {
+		t.Errorf("with renewed certificates: %v", err)
 	}
 }
 

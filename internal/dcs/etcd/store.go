@@ -55,13 +55,13 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		}
 		s.pool.endpoints = append(s.pool.endpoints, e)
 	}
-	if config.Username != "" {
+	if as := config.account(); as.username != "" {
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		err := s.pool.read(ctx, "auth", func(context.Context, *endpoint) (*pb.ResponseHeader, error) { return nil, nil })
 		if errors.Is(err, dcs.ErrDenied) {
 			s.hangUp()
-			return nil, fmt.Errorf("open etcd as user %s: %w; check username and password in the store's section", config.Username, err)
+			return nil, fmt.Errorf("open etcd as user %s: %w; check username and password in the store's section", as.username, err)
 		}
 	}
 	following, stop := context.WithCancel(context.WithoutCancel(ctx))
