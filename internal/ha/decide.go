@@ -409,6 +409,9 @@ func (v *View) startsInVain() (Decision, bool) {
 	if m, _ := v.Store.Member(leader.Name); m.Role != cluster.Primary {
 		return Decision{}, false
 	}
+	if v.Memory.Source == leader.Name && v.Memory.SourceTimeline == v.leaderTimeline() {
+		return Decision{}, false // what it waits for was written by this leader, and is flushed late: it only looks ahead of it
+	}
 	switch v.verdict() {
 	case "":
 		return v.again(CompareHistory, "starts for long: is our WAL part of "+leader.Name+"'s history?", CheckDivergence{leader}), true

@@ -208,7 +208,7 @@ func (v *View) decide(r Reason, detail string, actions ...Action) Decision {
 	return Decision{Reason: r, Detail: detail, Actions: actions, Memory: v.Memory, Within: v.Limits.LoopWait, Permit: v.live()}
 }
 
-// point notes where an action tells PostgreSQL to stream from.
+// point notes where an action tells PostgreSQL to stream from, or takes the data directory from.
 func (v *View) point(a Action) {
 	switch a := a.(type) {
 	case StartStandby:
@@ -217,6 +217,10 @@ func (v *View) point(a Action) {
 		v.Memory.Pointed, v.Memory.PointedAt = a.Upstream, v.Now
 	case RestartPostgres:
 		v.Memory.Pointed, v.Memory.PointedAt = a.Upstream, v.Now
+	case Rewind:
+		v.Memory.Source, v.Memory.SourceTimeline = a.Leader.Name, v.leaderTimeline()
+	case Clone:
+		v.Memory.Source, v.Memory.SourceTimeline = a.From.Name, v.leaderTimeline()
 	}
 }
 

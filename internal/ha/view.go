@@ -182,21 +182,23 @@ type Memory struct {
 	Published  cluster.LSN      // the position in /status, as it was seen then
 	Publisher  string           // the leader that published it; empty: not known
 
-	Answered     time.Time        // when PostgreSQL last answered a query: failures from before are history
-	NoRaceUntil  time.Time        // after a promotion or start that failed
-	Pointed      cluster.Upstream // where PostgreSQL was last told to stream from ...
-	PointedAt    time.Time        // ... and when
-	Rebuilt      time.Time        // since when the directory is known to fit, by a rewind, clone or stream: comparisons from before are void
-	RewindTried  time.Time        // when pg_rewind last failed; zero: not since the last success
-	RewindError  string           // ... and why
-	Joined       bool             // the store knew this cluster once: that it is empty now is no reason to found it anew
-	GiveUp       bool             // the start of the leader was given up: the lock goes as soon as PostgreSQL is down
-	Unseen       bool             // the lock was taken while PostgreSQL did not answer: its timeline is still to be compared
-	CrashTried   bool             // single-user recovery has run in this outage
-	RewindFailed bool             // pg_rewind cannot bring this directory back
-	HandedOver   time.Time        // when we gave the lock to somebody else; zero: we did not
-	Promoting    bool             // PostgreSQL was told to promote and is still in recovery: it cannot take that back, whatever became of the job
-	Promoted     cluster.Timeline // a checkpoint is due on the timeline after this one; 0: none
+	Answered       time.Time        // when PostgreSQL last answered a query: failures from before are history
+	NoRaceUntil    time.Time        // after a promotion or start that failed
+	Pointed        cluster.Upstream // where PostgreSQL was last told to stream from ...
+	PointedAt      time.Time        // ... and when
+	Rebuilt        time.Time        // since when the directory is known to fit, by a rewind, clone or stream: comparisons from before are void
+	Source         string           // the leader that the directory was last rewound to or cloned from ...
+	SourceTimeline cluster.Timeline // ... and its timeline then
+	RewindTried    time.Time        // when pg_rewind last failed; zero: not since the last success
+	RewindError    string           // ... and why
+	Joined         bool             // the store knew this cluster once: that it is empty now is no reason to found it anew
+	GiveUp         bool             // the start of the leader was given up: the lock goes as soon as PostgreSQL is down
+	Unseen         bool             // the lock was taken while PostgreSQL did not answer: its timeline is still to be compared
+	CrashTried     bool             // single-user recovery has run in this outage
+	RewindFailed   bool             // pg_rewind cannot bring this directory back
+	HandedOver     time.Time        // when we gave the lock to somebody else; zero: we did not
+	Promoting      bool             // PostgreSQL was told to promote and is still in recovery: it cannot take that back, whatever became of the job
+	Promoted       cluster.Timeline // a checkpoint is due on the timeline after this one; 0: none
 
 	SlotSeen    map[string]time.Time // when a member's slot was last backed by its key
 	DoneRestart int                  // the last requests that were taken up
