@@ -101,7 +101,7 @@ bench: build ## side by side with Patroni on the same etcd
 	$(GO) run ./test/bench $(BENCH)
 
 .PHONY: test-versions
-test-versions: build ## the integration tests on PostgreSQL 13, 17 and 18 (PG="13 17 18")
+test-versions: build ## the integration tests on PostgreSQL 13, 17 and 18, and mixed clusters with Patroni 4 (PG="13 17 18")
 	test/versions/run $(or $(PG),13 17 18)
 
 # Debian wants a version to begin with a digit.
