@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -50,7 +51,7 @@ type running struct {
 	progress postgres.Report
 }
 
-// jobWork does the job and says how it ended; Name, At and Error are filled in by jobs.
+// jobWork does the job and says how it ended; Name, At, Error and what an error means are filled in by jobs.
 type jobWork func(ctx context.Context, progress postgres.Progress) (loop.JobEnded, error)
 
 // start begins a job. One that is under way is cancelled and replaced; a replaced job reports no end.
@@ -92,6 +93,7 @@ func (j *jobs) start(ctx context.Context, begun *job) {
 		if err != nil {
 			ended.Ended.Error = err.Error()
 		}
+		ended.Ended.InUse = ended.Ended.InUse || errors.Is(err, postgres.ErrInUse)
 		j.report(ended)
 	}()
 }

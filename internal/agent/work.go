@@ -50,7 +50,11 @@ func (a *Agent) job(action ha.Action, f basis) (*job, error) {
 		if action.Mode == ha.Graceful {
 			return a.jobs.new(ha.JobSwitchover, action.Mode, a.stopForSwitchover(f)), nil
 		}
-		return a.jobs.new(ha.JobDemote, action.Mode, plain(func(ctx context.Context, _ postgres.Progress) error { return a.demote(ctx, action) })), nil
+		return a.jobs.new(ha.JobDemote, action.Mode, func(ctx context.Context, _ postgres.Progress) (ended loop.JobEnded, err error) {
+			err = a.demote(ctx, action)
+			ended.Ended.InUse = err == nil && a.pg.InUse(ctx) // it may have cut short a start that waited for this
+			return ended, err
+		}), nil
 	case ha.Recover:
 		return begin(ha.JobRecover, plain(func(ctx context.Context, _ postgres.Progress) error { return a.pg.CrashRecover(ctx) }))
 	case ha.CheckDivergence:

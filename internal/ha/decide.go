@@ -87,6 +87,7 @@ func (v *View) remember() {
 	case v.Job != nil && v.Job.Name == JobPromote, v.failed(JobPromote):
 		m.Promoting = v.Ended == nil || !v.Ended.Untold
 	}
+	stamp(&m.Holding, v.Lock.Held)
 	stamp(&m.Unlocked, !v.Limits.Paused && v.writes() && !v.live())
 	if p.Queried {
 		m.Started = true

@@ -12,6 +12,8 @@ func (v *View) whileDown() Decision {
 	switch {
 	case v.mine() && v.Ended != nil && v.Ended.Name == JobSwitchover && v.Store.Failover.Requested():
 		return v.leaderDown() // asked for, so it is brought to its end in pause too
+	case v.mine() && v.contested():
+		return v.soon(v.Limits.TTL-v.since(v.Memory.Holding), LeaderCannotRun, "another container's PostgreSQL uses the data directory and may still write: the lock is kept until that one's has ended")
 	case v.Limits.Paused && v.Lock.Held:
 		return v.again(StayDown, "paused: PostgreSQL is stopped, so the lock is released", ReleaseLeader{Optime: v.finalPosition()})
 	case v.Limits.Paused && v.Memory.HandedOver.IsZero():

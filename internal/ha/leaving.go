@@ -17,6 +17,8 @@ func (v *View) leaving() Decision {
 		return v.soon(100*time.Millisecond, Leaving, "the job under way is cancelled", CancelJob{})
 	case v.Job != nil:
 		return v.again(Leaving, "PostgreSQL is stopped in the middle of "+string(v.Job.Name), Demote{Mode: Shutdown})
+	case !v.Postgres.Running() && v.Lock.Held && v.contested():
+		return v.decide(Left, "another container's PostgreSQL uses the data directory and may still write: the lock runs out, it is not released", Exit{})
 	case !v.Postgres.Running() && v.Lock.Held && v.Store != nil && v.live() && stopped:
 		return v.lastLeader()
 	case !v.Postgres.Running() && v.Lock.Held && v.live() && v.Store != nil:

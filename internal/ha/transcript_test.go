@@ -30,13 +30,13 @@ import (
 //	poll       age=100ms
 //	failover   from= candidate= in=5s ago=5s bad-schedule
 //	job        NAME since=1s mode= checkpoint= previous=
-//	ended      NAME ago=100ms failed=TEXT impossible untold checkpoint= previous=
+//	ended      NAME ago=100ms failed=TEXT impossible untold in-use checkpoint= previous=
 //	divergence needed|not-needed|unknown leader=LEADER age=1s can-rewind why= tl=
 //	asked      leave restart timeout= reinitialize
 //	unfenced   TEXT: why this member must not lead
 //	limits     paused standby-cluster sync no-bootstrap has-config no-slots no-rewind remove-on-rewind-failure remove-on-divergence no-leader-clone check-timeline primary-start= slots-ttl= max-lag=
 //	tags       nofailover priority= nostream replicatefrom=
-//	memory     kept | fresh role= joined leaderless= unlocked= handed-over= no-race-for= crash-tried rewind-failed give-up promoted= silent= former=pg1 pointed=pg1 pointed-ago=1m source=pg1 source-tl=1 rewind-tried=
+//	memory     kept | fresh role= joined leaderless= unlocked= holding= handed-over= no-race-for= crash-tried rewind-failed give-up promoted= silent= former=pg1 pointed=pg1 pointed-ago=1m source=pg1 source-tl=1 rewind-tried=
 //	protected  slot names            checkpointed  timeline
 //
 // "memory kept" takes the memory of the decision before, "after" the time that has passed since.
@@ -611,7 +611,7 @@ func (b *builder) job(w words) {
 }
 
 func (b *builder) ended(w words) {
-	b.v.Ended = &Ended{Name: JobName(w.first()), At: w.ago("ago", b.v.Now, "100ms"), Error: w.text("failed", ""), Checkpoint: w.lsn("checkpoint"), Previous: w.lsn("previous"), Impossible: w.flag("impossible"), Untold: w.flag("untold")}
+	b.v.Ended = &Ended{Name: JobName(w.first()), At: w.ago("ago", b.v.Now, "100ms"), Error: w.text("failed", ""), Checkpoint: w.lsn("checkpoint"), Previous: w.lsn("previous"), Impossible: w.flag("impossible"), Untold: w.flag("untold"), InUse: w.flag("in-use")}
 	w.end()
 }
 
@@ -654,7 +654,7 @@ func (b *builder) memory(w words) {
 	} else if b.v.Store != nil && b.v.leader() == "" {
 		m.Leaderless = now.Add(-10 * time.Second)
 	}
-	for name, p := range map[string]*time.Time{"leaderless": &m.Leaderless, "handed-over": &m.HandedOver, "unlocked": &m.Unlocked} {
+	for name, p := range map[string]*time.Time{"leaderless": &m.Leaderless, "handed-over": &m.HandedOver, "unlocked": &m.Unlocked, "holding": &m.Holding} {
 		if s, ok := w.value(name); ok {
 			*p = now.Add(-duration(s))
 		}
@@ -672,7 +672,7 @@ func (b *builder) memory(w words) {
 	}
 	m.Role = cluster.Role(w.text("role", ""))
 	m.Joined, m.Started = w.flag("joined"), w.flag("started")
-	m.CrashTried, m.RewindFailed = w.flag("crash-tried"), w.flag("rewind-failed")
+	m.CrashTried, m.RewindFailed, m.GiveUp = w.flag("crash-tried"), w.flag("rewind-failed"), w.flag("give-up")
 	m.Promoted = cluster.Timeline(number(w.text("promoted", "0")))
 	if former, ok := w.value("former"); ok {
 		m.FormerName, m.Publisher, m.Published = former, w.text("publisher", former), w.lsn("published")

@@ -144,6 +144,7 @@ type Ended struct {
 	Previous   cluster.LSN
 	Impossible bool // JobRewind: the local files no longer allow another try
 	Untold     bool // JobPromote: it failed before PostgreSQL was told to promote
+	InUse      bool // a start or stop: another container's PostgreSQL uses the data directory, and may be a primary that writes
 }
 
 // Asked is what people ask of this member.
@@ -174,6 +175,7 @@ type Memory struct {
 	Ahead      time.Time        // since when a standby has received more than it replays and its leader has, without a change; zero: it has not
 	AheadAt    cluster.LSN      // ... and up to where
 	Dry        time.Time        // since when a standby does not stream; zero: it does
+	Holding    time.Time        // since when the lock is ours; zero: it is not
 	Unlocked   time.Time        // since when PostgreSQL writes without a live lock, outside of pause; zero: it does not
 	Leaderless time.Time        // since when there is no leader; zero: there is one
 	Former     []cluster.Member // the members when there was a leader last
@@ -250,6 +252,13 @@ func (v *View) failed(name JobName) bool {
 func (v *View) startFailed() bool {
 	failed := v.failed(JobStart) || v.failed(JobStartPrimary) || v.failed(JobRestart)
 	return failed && v.Ended.At.After(v.Memory.Answered)
+}
+
+// contested says whether another container's PostgreSQL had our data directory when we last meant to work on it, and may be a primary
+// that writes: its agent or its guard ends it with the lock that it had before we took it over, a ttl after that at the latest. Until
+// then a released lock would let somebody lead beside it.
+func (v *View) contested() bool {
+	return v.Ended != nil && v.Ended.InUse && v.Ended.At.After(v.Memory.Answered) && v.since(v.Memory.Holding) < v.Limits.TTL
 }
 
 // succeeded says whether the last job was that one and succeeded.

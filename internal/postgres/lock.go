@@ -84,6 +84,13 @@ func (p *Instance) hold(ctx context.Context, patience time.Duration) (f *os.File
 	}
 }
 
+// InUse says whether another container's PostgreSQL uses the data directory now.
+func (p *Instance) InUse(ctx context.Context) bool {
+	f, _, err := p.hold(ctx, 0)
+	_ = f.Close()
+	return errors.Is(err, ErrInUse)
+}
+
 // holders are processes of our own process namespace that have the lock, one of each kind; 0: none.
 type holders struct {
 	server  int // of PostgreSQL, and writes

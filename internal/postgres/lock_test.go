@@ -1,10 +1,7 @@
 package postgres
 
 import (
-	"bufio"
 	"errors"
-	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,25 +11,19 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/regent-ha/regent/internal/postgres/pgtest"
 )
 
 // Another container's PostgreSQL still uses the data directory: nothing is started there, nothing is changed, and as soon as
-// it has ended the start that waits goes on. The holder here is one that cannot be looked into, as one of another container.
+// it has ended the start that waits goes on.
 func TestOtherContainer(t *testing.T) {
-	if dir := os.Getenv("PGTEST_HOLD"); dir != "" {
-		stranger(dir)
-		return
-	}
 	t.Parallel()
 	p := bootstrapped(t)
 	stopFast(t, p)
 	s := p.Settings()
 	s.StartTimeout = 0
 	p.Configure(s)
-	release := holdElsewhere(t, s.DataDir)
+	release := pgtest.HoldElsewhere(t, s.DataDir)
 	before := listing(t, s.DataDir)
 	refused := func(what string, err error) {
 		t.Helper()
@@ -53,6 +44,10 @@ func TestOtherContainer(t *testing.T) {
 	refused("clone", p.Clone(within(t, 10*time.Second), Source{Host: "127.0.0.1", Port: 1}, nil))
 	refused("a program that writes", p.runAlone(within(t, 10*time.Second), exec.Command("touch", filepath.Join(s.DataDir, "written")), nil))
 
+	if !p.InUse(t.Context()) {
+		t.Error("it does not know that the directory is in use")
+	}
+
 	s.StartTimeout = time.Minute
 	p.Configure(s)
 	started := make(chan error, 1)
@@ -68,35 +63,9 @@ func TestOtherContainer(t *testing.T) {
 	if p.sql(t, "SELECT 1") != "1" {
 		t.Error("it does not answer")
 	}
-}
-
-// stranger locks a directory so that nobody else of its user can see its descriptors, until its input ends.
-func stranger(dir string) {
-	err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
-	f, open := os.Open(dir)
-	if err = errors.Join(err, open); err == nil {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if p.InUse(t.Context()) {
+		t.Error("its own server is taken for another container's")
 	}
-	fmt.Println("locked", err)
-	_, _ = io.Copy(io.Discard, os.Stdin)
-}
-
-func holdElsewhere(t *testing.T, dir string) (release func()) {
-	t.Helper()
-	cmd := exec.Command("/proc/self/exe", "-test.run=^TestOtherContainer$")
-	cmd.Env = append(os.Environ(), "PGTEST_HOLD="+dir)
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	must(t, err)
-	out, err := cmd.StdoutPipe()
-	must(t, err)
-	must(t, cmd.Start())
-	release = func() { _ = in.Close(); _ = cmd.Wait() }
-	t.Cleanup(release)
-	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "locked <nil>\n" {
-		t.Fatalf("the other container says %q, %v", line, err)
-	}
-	return release
 }
 
 // listing is the names, sizes and times of all files.

@@ -33,6 +33,10 @@ func Main(m *testing.M) {
 	if os.Geteuid() == 0 {
 		os.Exit(asPostgres())
 	}
+	if dir := os.Getenv(holdVariable); dir != "" {
+		hold(dir)
+		os.Exit(0)
+	}
 	code := m.Run()
 	shared.remove()
 	os.Exit(code)
