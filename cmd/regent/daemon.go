@@ -85,7 +85,7 @@ func start(path string, environ []string, stderr io.Writer, member runner) int {
 		return 1
 	}
 	settings, err := file.Settings()
-	err = errors.Join(err, notAsRoot(settings), notBuilt(settings))
+	err = errors.Join(err, notAsRoot(settings))
 	if err != nil {
 		fmt.Fprintln(stderr, err)
 		return 1
@@ -110,15 +110,6 @@ func start(path string, environ []string, stderr io.Writer, member runner) int {
 		return 1
 	}
 	return 0
-}
-
-// notBuilt refuses what an operator relies on and this version does not have.
-func notBuilt(s config.Settings) error {
-	var problems []error
-	if s.DCS.Kind == config.Etcd3 && s.DCS.Etcd.SRV != "" {
-		problems = append(problems, errors.New("etcd3.srv: SRV discovery is not built yet; list the servers in etcd3.hosts"))
-	}
-	return errors.Join(problems...)
 }
 
 // doubts logs what is wrong with the configuration and no obstacle: unknown keys, values of a wrong type. The default counts for

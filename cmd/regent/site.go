@@ -172,7 +172,11 @@ func opener(settings config.Settings) (where string, open func(context.Context, 
 	}
 	c, err := clientConfig(settings)
 	c.Log = quiet
-	return strings.Join(c.Endpoints, ", "), func(ctx context.Context, scope string, group *int) (ctl.Store, error) {
+	where = strings.Join(c.Endpoints, ", ")
+	if c.SRV != "" {
+		where = "the servers of " + c.SRV
+	}
+	return where, func(ctx context.Context, scope string, group *int) (ctl.Store, error) {
 		c := c
 		if c.Scope = scope; group != nil {
 			c.Scope += "/" + strconv.Itoa(*group)
@@ -224,9 +228,7 @@ func clientConfig(s config.Settings) (etcd.Config, error) {
 	c.Endpoints, c.HTTPS = e.Hosts, e.Protocol == "https"
 	c.Username, c.Password = e.Username, e.Password.Reveal()
 	c.CACert, c.Cert, c.Key = e.CACert, e.Cert, e.Key
-	if len(c.Endpoints) == 0 {
-		return c, errors.New("etcd3: have no host, want hosts, host or url")
-	}
+	c.SRV, c.SRVSuffix = e.SRV, e.SRVSuffix
 	return c, nil
 }
 

@@ -15,7 +15,9 @@ import (
 )
 
 // current are the settings that a store asks for from its own goroutines, as the last reload left them.
-type current struct{ effective atomic.Pointer[config.Effective] }
+type current struct {
+	effective atomic.Pointer[config.Effective]
+}
 
 func (c *current) timing() (ttl, loopWait, retryTimeout time.Duration) {
 	t := cluster.DefaultTiming
@@ -67,6 +69,7 @@ func etcdConfig(s *config.Settings, endpoints []string, now *current, log *slog.
 	e := s.DCS.Etcd
 	return etcd.Config{
 		Endpoints: endpoints, HTTPS: e.Protocol == "https",
+		SRV: e.SRV, SRVSuffix: e.SRVSuffix, Learn: s.DCS.Kind == config.Etcd3 && !e.UseProxies,
 		Account: now.account(s), CACert: e.CACert, Cert: e.Cert, Key: e.Key,
 		Namespace: s.Namespace, Scope: s.Scope, Name: s.Name, Log: log, Timing: now.timing,
 	}

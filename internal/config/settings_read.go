@@ -206,7 +206,9 @@ func readEtcd(m *Map) (Etcd, error) {
 			e.Username, e.Password = u.User.Username(), NewSecret(p)
 		}
 		e.Hosts = []string{withPort(u.Host, 2379)}
-		e.UseProxies = e.UseProxies || key == "proxy"
+		if key == "proxy" {
+			e.UseProxies, e.SRV = true, ""
+		}
 		return e, nil
 	}
 	hosts := words(m, "hosts")

@@ -80,6 +80,9 @@ func TestSettings(t *testing.T) {
 				return fmt.Sprint(s.DCS.Etcd.Hosts, s.DCS.Etcd.Protocol, s.DCS.Etcd.Username, s.DCS.Etcd.Password.Reveal())
 			},
 			"[h:2379]httpsup"},
+		{"etcd behind a proxy", "etcd3: {proxy: 'http://p', srv: d, hosts: ignored}", func(s Settings) any { return fmt.Sprint(s.DCS.Etcd.Hosts, s.DCS.Etcd.UseProxies, s.DCS.Etcd.SRV) }, "[p:2379] true"},
+		{"etcd in the name service", "etcd3: {discovery_srv: d, srv_suffix: s, use_proxies: on}",
+			func(s Settings) any { return fmt.Sprint(s.DCS.Etcd.SRV, s.DCS.Etcd.SRVSuffix, s.DCS.Etcd.UseProxies) }, "dstrue"},
 		{"etcd hosts", "etcd3: {hosts: 'a, b:1,::1', port: 9, host: c}", func(s Settings) any { return fmt.Sprint(s.DCS.Etcd.Hosts) }, "[a:9 b:1 [::1]:9]"},
 		{"etcd before raft", "raft: {}\netcd3: {host: a}", func(s Settings) any { return s.DCS.Kind }, Etcd3},
 		{"raft is etcd inside", "raft: {self_addr: 'a:1', partner_addrs: ['b:1', 'c:1'], data_dir: /r}",

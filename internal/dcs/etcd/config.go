@@ -8,6 +8,7 @@
 package etcd
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -27,6 +28,8 @@ import (
 type Config struct {
 	Endpoints          []string // "host:port" or "https://host:port"; port 2379 when there is none
 	HTTPS              bool     // for endpoints without a scheme
+	SRV, SRVSuffix     string   // a domain whose name service has the endpoints, instead of those above
+	Learn              bool     // use the addresses of all members of the cluster, too: not for a proxy
 	Username, Password string   // empty: no authentication
 	CACert             string   // file; empty: the system's authorities
 	Cert, Key          string   // files of the client certificate; an empty Key is looked for in Cert
@@ -38,8 +41,10 @@ type Config struct {
 	// Timing returns the current settings; nil: Patroni's defaults 30 s, 10 s, 10 s. retryTimeout bounds a call whose
 	// context has no deadline.
 	Timing func() (ttl, loopWait, retryTimeout time.Duration)
-	Clock  dcs.Clock    // nil: boottime.Now
-	Log    *slog.Logger // nil: slog.Default()
+	// LookupSRV asks the name service; nil: that of the machine.
+	LookupSRV func(ctx context.Context, name string) ([]*net.SRV, error)
+	Clock     dcs.Clock    // nil: boottime.Now
+	Log       *slog.Logger // nil: slog.Default()
 }
 
 const defaultPort = "2379"
@@ -48,6 +53,12 @@ func (c *Config) complete() {
 	if c.Timing == nil {
 		c.Timing = func() (ttl, loopWait, retryTimeout time.Duration) {
 			return 30 * time.Second, 10 * time.Second, 10 * time.Second
+		}
+	}
+	if c.LookupSRV == nil {
+		c.LookupSRV = func(ctx context.Context, name string) ([]*net.SRV, error) {
+			_, records, err := net.DefaultResolver.LookupSRV(ctx, "", "", name)
+			return records, err
 		}
 	}
 	if c.Account == nil {

@@ -20,7 +20,8 @@ import (
 
 // endpoint is one etcd server and our connection to it.
 type endpoint struct {
-	address string
+	url     string // as it came in
+	address string // host:port
 	conn    *grpc.ClientConn
 
 	mu      sync.Mutex
@@ -62,7 +63,7 @@ func dial(c *Config, address string) (*endpoint, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to etcd %s: %w", address, err)
 	}
-	return &endpoint{address: hostport, conn: conn}, nil
+	return &endpoint{url: address, address: hostport, conn: conn}, nil
 }
 
 // freshTLS reads the certificates at each handshake, so that they may be replaced.

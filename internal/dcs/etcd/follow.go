@@ -95,7 +95,7 @@ func (s *Store) events(ctx context.Context, cancel context.CancelFunc, source *e
 			if !overdue.Stop() {
 				return errors.New("etcd took the watch too late")
 			}
-			if s.pool.now() != source {
+			if e, _ := s.pool.now(); e != source {
 				return errors.New("the endpoint was left meanwhile")
 			}
 			s.view.start(source, cancel, s.config.Clock())

@@ -15,28 +15,45 @@ import (
 
 // pool chooses the endpoint. All requests go to the current one until it fails.
 type pool struct {
-	config    *Config
-	endpoints []*endpoint
-	left      func(*endpoint) // called when an endpoint is given up
-	alive     func(*endpoint) // called when one has answered
+	config *Config
+	left   func(*endpoint) // called when an endpoint is given up
+	alive  func(*endpoint) // called when one has answered
+	lost   chan struct{}   // has one when no endpoint answers
 
-	mu       sync.Mutex
-	current  int
-	cluster  uint64
-	term     uint64
-	requests map[string]uint64
+	mu        sync.Mutex
+	endpoints []*endpoint // none, until the name service has told one
+	none      error       // why there is none
+	current   int
+	closed    bool
+	cluster   uint64
+	term      uint64
+	requests  map[string]uint64
 }
 
-func (p *pool) now() *endpoint {
+// now is the endpoint in use, and how many there are; nil: none.
+func (p *pool) now() (e *endpoint, of int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.endpoints[p.current]
+	if len(p.endpoints) == 0 {
+		return nil, 0
+	}
+	return p.endpoints[p.current], len(p.endpoints)
+}
+
+// close hangs up.
+func (p *pool) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	for _, e := range p.endpoints {
+		e.conn.Close()
+	}
 }
 
 // leave makes the next endpoint the current one, unless somebody already did.
 func (p *pool) leave(e *endpoint, cause error) {
 	p.mu.Lock()
-	if p.endpoints[p.current] == e {
+	if len(p.endpoints) > 0 && p.endpoints[p.current] == e {
 		p.current = (p.current + 1) % len(p.endpoints)
 		p.config.Log.Debug("etcd endpoint does not answer", "endpoint", e.address, "error", cause, "next", p.endpoints[p.current].address)
 	}
@@ -94,12 +111,13 @@ func (p *pool) do(ctx context.Context, kind string, send request, once bool) err
 	}
 	var last error
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		for tried := range p.endpoints {
+		_, size := p.now()
+		for tried := range size {
 			if err := ctx.Err(); err != nil {
 				return unavailable(kind, errors.Join(last, err))
 			}
-			e := p.now()
-			sent, err := p.attempt(ctx, e, len(p.endpoints)-tried, kind, send, once)
+			e, _ := p.now()
+			sent, err := p.attempt(ctx, e, size-tried, kind, send, once)
 			if err == nil {
 				return nil
 			}
@@ -107,8 +125,8 @@ func (p *pool) do(ctx context.Context, kind string, send request, once bool) err
 				return class
 			}
 			last = fmt.Errorf("%s: %w", e.address, err)
-			if errors.Is(err, errClosed) {
-				return unavailable(kind, last)
+			if p.ended() {
+				return unavailable(kind, errors.Join(errClosed, last))
 			}
 			if !errors.Is(ctx.Err(), context.Canceled) { // else it is the caller who gave up
 				p.leave(e, err)
@@ -118,10 +136,31 @@ func (p *pool) do(ctx context.Context, kind string, send request, once bool) err
 			}
 		}
 		select {
+		case p.lost <- struct{}{}:
+		default: // it is known already
+		}
+		select {
 		case <-ctx.Done():
+			return unavailable(kind, errors.Join(p.why(last), ctx.Err()))
 		case <-time.After(pause + rand.N(pause)):
 		}
 	}
+}
+
+func (p *pool) ended() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.closed
+}
+
+// why is the error of the last attempt, or why there was none.
+func (p *pool) why(last error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if last == nil && p.none != nil {
+		return p.none
+	}
+	return last
 }
 
 // attempt tries one endpoint, with 1/share of the time; sent says whether the request may have reached it.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/regent-ha/regent/internal/cluster"
 	"github.com/regent-ha/regent/internal/dcs"
@@ -35,7 +36,7 @@ var _ dcs.Store = (*Store)(nil)
 // background. With a user name it waits up to a second for the answer, and returns ErrDenied when that is a no.
 func Open(ctx context.Context, config Config) (*Store, error) {
 	config.complete()
-	if len(config.Endpoints) == 0 {
+	if len(config.Endpoints) == 0 && config.SRV == "" {
 		return nil, errors.New("open etcd: have no endpoint, want at least one host:port")
 	}
 	if config.Scope == "" {
@@ -44,47 +45,49 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	s := &Store{config: config, ended: make(chan struct{}), granting: make(chan struct{}, 1)}
 	s.view = newView(config.root())
 	s.pool = &pool{
-		config: &s.config, requests: map[string]uint64{}, left: s.view.doubt,
+		config: &s.config, requests: map[string]uint64{}, left: s.view.doubt, lost: make(chan struct{}, 1),
 		alive: func(e *endpoint) { s.view.alive(e, config.Clock()) },
 	}
 	for _, address := range config.Endpoints {
-		e, err := dial(&config, address)
+		e, err := dial(&s.config, address)
 		if err != nil {
-			s.hangUp()
+			s.pool.close()
 			return nil, fmt.Errorf("open etcd: %w", err)
 		}
 		s.pool.endpoints = append(s.pool.endpoints, e)
+	}
+	if config.SRV != "" {
+		s.pool.use(s.configured(ctx))
 	}
 	if as := config.account(); as.username != "" {
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		err := s.pool.read(ctx, "auth", func(context.Context, *endpoint) (*pb.ResponseHeader, error) { return nil, nil })
 		if errors.Is(err, dcs.ErrDenied) {
-			s.hangUp()
+			s.pool.close()
 			return nil, fmt.Errorf("open etcd as user %s: %w; check username and password in the store's section", as.username, err)
 		}
 	}
 	following, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
+	var g errgroup.Group
+	g.Go(func() error { s.follow(following); return nil })
+	if config.Learn || config.SRV != "" {
+		g.Go(func() error { s.discover(following); return nil })
+	}
 	go func() {
 		defer close(s.ended)
-		s.follow(following)
+		_ = g.Wait()
 	}()
 	return s, nil
 }
 
-func (s *Store) hangUp() {
-	for _, e := range s.pool.endpoints {
-		e.conn.Close()
-	}
-}
-
-// Close waits for the store's own goroutine to end.
+// Close waits for the store's own goroutines to end.
 func (s *Store) Close() error {
 	s.once.Do(func() {
 		s.stop()
 		<-s.ended
-		s.hangUp()
+		s.pool.close()
 	})
 	return nil
 }
@@ -94,6 +97,12 @@ func (s *Store) Requests() map[string]uint64 {
 	s.pool.mu.Lock()
 	defer s.pool.mu.Unlock()
 	return maps.Clone(s.pool.requests)
+}
+
+// Servers is how many addresses of the cluster are known.
+func (s *Store) Servers() int {
+	_, n := s.pool.now()
+	return n
 }
 
 func (s *Store) Snapshot(ctx context.Context) (*cluster.Snapshot, error) {

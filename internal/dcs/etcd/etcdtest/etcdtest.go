@@ -39,6 +39,7 @@ func Main(m *testing.M) {
 // Server is an etcd process.
 type Server struct {
 	Address string // host:port for clients
+	Peer    int    // port for other servers
 	args    []string
 	cmd     *exec.Cmd
 }
@@ -72,7 +73,7 @@ func newServer(t testing.TB, scheme, name string, peers map[string]int, args ...
 		cluster = append(cluster, fmt.Sprintf("%s=http://127.0.0.1:%d", name, port))
 	}
 	peerURL := fmt.Sprintf("http://127.0.0.1:%d", peers[name])
-	s := &Server{Address: fmt.Sprintf("127.0.0.1:%d", dcstest.FreePort(t))}
+	s := &Server{Address: fmt.Sprintf("127.0.0.1:%d", dcstest.FreePort(t)), Peer: peers[name]}
 	url := scheme + "://" + s.Address
 	s.args = append([]string{Program(t), "--name=" + name, "--data-dir=" + filepath.Join(t.TempDir(), "data"), "--logger=zap", "--log-level=error",
 		"--listen-client-urls=" + url, "--advertise-client-urls=" + url, "--initial-cluster=" + strings.Join(cluster, ","),
