@@ -52,7 +52,7 @@ func (m *Member) configuration() []byte {
 	config := Map{
 		"scope": m.cluster.scope, "name": m.Name,
 		"restapi": Map{"listen": m.api, "connect_address": m.api},
-		"etcd3":   Map{"hosts": m.Store.Address()},
+		"etcd3":   Map{"hosts": m.Store.Address(), "use_proxies": true}, // learned addresses would lead past the proxy
 		"log":     Map{"level": "DEBUG"},
 		"bootstrap": Map{
 			"dcs": dynamic, "initdb": []any{Map{"encoding": "UTF8"}, Map{"locale": "C"}, "data-checksums"},
