@@ -112,9 +112,10 @@ func Start(ctx context.Context, c Config) (*Server, error) {
 	}
 }
 
-// soon says whether asking the partners again may help. etcd has no types for these errors.
+// soon says whether asking the partners again may help. etcd has no types for these errors, and calls a cluster of which nobody told
+// his version in time an incompatible one.
 func soon(err error) bool {
-	for _, text := range []string{"already been bootstrapped", "cannot fetch cluster info", "error validating peerURLs"} {
+	for _, text := range []string{"already been bootstrapped", "cannot fetch cluster info", "error validating peerURLs", "incompatible with current running cluster"} {
 		if strings.Contains(err.Error(), text) {
 			return true
 		}
