@@ -28,7 +28,7 @@ type agent struct {
 	restSeq uint32
 
 	stuck    int    // by how many faults the loop hangs, while the rest of the process lives
-	latest   moment // decision
+	due      moment // when the loop must have decided again
 	inbox    []loop.Fact
 	draining bool
 
@@ -211,7 +211,7 @@ func (a *agent) decided() {
 	w.decisions++
 	w.checkDecision(a)
 	w.starting(a)
-	a.latest = w.now
+	a.due = w.now + int64(a.timing.LoopWait+2*a.timing.RetryTimeout+time.Second)
 	if a.loop.View.Limits.Paused {
 		a.since = w.now // only from the end of the pause is it to keep PostgreSQL from writing
 	}

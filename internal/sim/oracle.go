@@ -132,8 +132,8 @@ func (w *World) writability(m *Member) {
 // confirmed notes a confirmed acquisition or renewal: V3 counts from when the request left.
 func (w *World) confirmed(a *agent, request loop.Request, sent moment, ttl time.Duration) {
 	o := &w.oracle
-	if t := &a.timing; request == loop.Renew && sent-a.latest > int64(t.LoopWait+2*t.RetryTimeout+time.Second) {
-		w.violate("V18", "%s renews the lock, and its loop has decided nothing for %s", a.m.name, time.Duration(sent-a.latest))
+	if request == loop.Renew && sent > a.due {
+		w.violate("V18", "%s renews the lock, and its loop should have decided something %s ago", a.m.name, time.Duration(sent-a.due))
 	}
 	if end := o.leaseEnd[a.m.place]; request == loop.Renew && sent > end+int64(clockSlack) {
 		w.violate("V3", "%s renews the lock %s after it ran out: it may have been another's in between", a.m.name, time.Duration(sent-end))
