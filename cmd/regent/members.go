@@ -72,6 +72,20 @@ func (m *members) Call(ctx context.Context, method, url string, body []byte) (st
 	return resp.StatusCode, reply, nil
 }
 
+// Date is the clock of the machine that answers at a URL.
+func (m *members) Date(ctx context.Context, url string) (time.Time, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return time.Time{}, err
+	}
+	resp, err := m.http.Do(req)
+	if err != nil {
+		return time.Time{}, err
+	}
+	defer resp.Body.Close()
+	return http.ParseTime(resp.Header.Get("Date"))
+}
+
 // clientTLS says how members are verified, and how we prove who we are. Insecure drops the verification,
 // with a client certificate only that of the host name.
 func clientTLS(c config.CTL) (*tls.Config, error) {

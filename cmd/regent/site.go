@@ -132,7 +132,7 @@ func site(file *config.File, o ctl.Options) (*ctl.Site, error) {
 	if err != nil {
 		return nil, err
 	}
-	dataDir, member := file.Document.Get("postgresql", "data_dir").(string)
+	_, member := file.Document.Get("postgresql", "data_dir").(string)
 	var problems []string
 	for _, p := range config.Validate(file, config.Options{DocumentOnly: true}) {
 		if p.Warning || member { // the rest only an agent needs
@@ -148,13 +148,36 @@ func site(file *config.File, o ctl.Options) (*ctl.Site, error) {
 	if err != nil {
 		return nil, err
 	}
+	var local *config.Settings
+	if member {
+		local = &settings
+	}
 	return &ctl.Site{
 		Scope: scope, Citus: group != nil, Group: group, Wide: settings.CTL.Layout == "wide",
-		Where: where, Caller: members, Open: open, Problems: problems, DataDir: dataDir,
+		Where: where, Caller: members, Open: open, Problems: problems,
+		Member: local, Clock: members.Date, Fsyncs: fsyncs(settings),
 		Groups: func(context.Context, string) ([]int, error) {
 			return nil, errors.New("not supported yet; name one with --group")
 		},
 	}, nil
+}
+
+// fsyncs asks the servers of an etcd how fast their disks are; nil: the store is none, or its servers are not known by address.
+func fsyncs(s config.Settings) func(context.Context) []ctl.Fsync {
+	if s.DCS.Kind == config.InKubernetes {
+		return nil
+	}
+	return func(ctx context.Context) (list []ctl.Fsync) {
+		c, err := clientConfig(s)
+		if err != nil {
+			return nil
+		}
+		for _, server := range c.Endpoints {
+			p99, err := c.Fsync(ctx, server)
+			list = append(list, ctl.Fsync{Server: server, P99: p99, Err: err})
+		}
+		return list
+	}
 }
 
 // opener opens clusters in the configured store, and tells where that is.

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/regent-ha/regent/internal/cluster"
+	"github.com/regent-ha/regent/internal/config"
 )
 
 const (
@@ -58,7 +59,17 @@ type Site struct {
 	Caller Caller
 	// Problems of the configuration that do not keep a command from working, for doctor.
 	Problems []string
-	DataDir  string // of the member on this machine; empty: there is none
+	// What doctor looks at further; nil: not here.
+	Member *config.Settings                                         // of the member on this machine
+	Clock  func(ctx context.Context, url string) (time.Time, error) // the clock of the machine that serves a URL, in whole seconds
+	Fsyncs func(ctx context.Context) []Fsync                        // how fast the servers of the store write to their disks
+}
+
+// Fsync is how long one server of the store has taken to write its log to disk.
+type Fsync struct {
+	Server string
+	P99    time.Duration // 99 of 100 took at most this
+	Err    error         // the server did not say
 }
 
 // Options are the global ones: where to look.

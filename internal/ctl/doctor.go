@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/regent-ha/regent/client"
 	"github.com/regent-ha/regent/internal/cluster"
@@ -17,7 +16,7 @@ import (
 
 // Finding is what doctor says about one thing.
 type Finding struct {
-	Check   string `json:"check"`   // configuration, store, settings, leader, member, candidates, disk
+	Check   string `json:"check"`   // configuration, disk, watchdog, store, fsync, settings, leader, member, account, clocks, candidates
 	Subject string `json:"subject"` // of what: a member, a directory, the store's address; may be empty
 	Verdict string `json:"verdict"` // ok, warning or problem
 	Found   string `json:"found"`
@@ -33,15 +32,14 @@ const (
 // Limits of doctor.
 const (
 	storeTries = 5
-	slowStore  = 100 * time.Millisecond // etcd's own advice is 10 ms for a write to disk; a read at a quorum is slower
-	fullDisk   = 0.05                   // of the blocks that PostgreSQL's user can have
-	tightDisk  = 0.15
+	slowStore  = 100 * time.Millisecond // a read at a quorum, the connection included
+	slowFsync  = 10 * time.Millisecond  // etcd's own advice
 )
 
 func (p *Program) doctor() *cobra.Command {
 	format := "pretty"
 	var group *int
-	c := p.command("doctor [OPTIONS] [CLUSTER_NAME]", "Check configuration, store, members and disk, and say what to do", func(ctx context.Context, args []string) error {
+	c := p.command("doctor [OPTIONS] [CLUSTER_NAME]", "Check configuration, store, members, accounts, clocks and disk, and say what to do", func(ctx context.Context, args []string) error {
 		t, findings, err := p.examine(ctx, args, group)
 		if err != nil {
 			return err
@@ -84,6 +82,9 @@ func (p *Program) examine(ctx context.Context, args []string, group *int) (targe
 	if findings = append(findings, store); err != nil {
 		return t, findings, nil
 	}
+	if site.Fsyncs != nil {
+		findings = append(findings, fsyncFindings(site.Fsyncs(ctx))...)
+	}
 	statuses, failures := t.ask(ctx, t.Members)
 	findings = append(findings, t.settingsFinding(), t.leaderFinding(statuses))
 	fit := []string{}
@@ -93,43 +94,14 @@ func (p *Program) examine(ctx context.Context, args []string, group *int) (targe
 			fit = append(fit, m.Name)
 		}
 	}
+	findings = append(findings, t.accountFindings(ctx)...)
+	findings = append(findings, p.clockFindings(ctx, t)...)
 	candidates := Finding{Check: "candidates", Verdict: fine, Found: "could take over now: " + strings.Join(fit, ", ")}
 	if len(fit) == 0 {
 		candidates.Verdict, candidates.Found = problem, "nobody could take over now"
 		candidates.Advice = "add a member, or mend those above; until then the loss of the leader is an outage"
 	}
 	return t, append(findings, candidates), nil
-}
-
-// localFindings are about the configuration file and the disk of this machine.
-func (s *Site) localFindings() []Finding {
-	f := Finding{Check: "configuration", Verdict: fine, Found: "valid"}
-	if len(s.Problems) > 0 {
-		f.Verdict, f.Found, f.Advice = warning, strings.Join(s.Problems, "; "), "correct the file; validate says more"
-	}
-	list := []Finding{f}
-	if s.DataDir == "" {
-		return list
-	}
-	for _, dir := range []string{s.DataDir, s.DataDir + "/pg_wal"} {
-		var fs unix.Statfs_t
-		if err := unix.Statfs(dir, &fs); err != nil {
-			continue // no member here, or nobody who may look
-		}
-		list = append(list, diskFinding(dir, fs.Bavail*uint64(fs.Bsize), fs.Blocks*uint64(fs.Bsize)))
-	}
-	return list
-}
-
-func diskFinding(dir string, free, size uint64) Finding {
-	f := Finding{Check: "disk", Subject: dir, Verdict: fine, Found: fmt.Sprintf("%d of %d MiB are free", free>>20, size>>20)}
-	switch part := float64(free) / float64(max(size, 1)); {
-	case part < fullDisk:
-		f.Verdict, f.Advice = problem, "make room now: PostgreSQL stops when it cannot write WAL. Look for replication slots that nobody reads, and for an archive_command that does not work"
-	case part < tightDisk:
-		f.Verdict, f.Advice = warning, "make room: look at replication slots, archiving and logs"
-	}
-	return f
 }
 
 // storeFinding reads the cluster a few times and judges how long that takes.
@@ -151,6 +123,21 @@ func (p *Program) storeFinding(ctx context.Context, t *target) (Finding, error) 
 		f.Verdict, f.Advice = warning, "look at the network to the store and at its disk: etcd wants an fsync below 10 ms"
 	}
 	return f, nil
+}
+
+// fsyncFindings judge the disks of the store. What cannot be learned is left out: not every store tells.
+func fsyncFindings(disks []Fsync) (list []Finding) {
+	for _, d := range disks {
+		if d.Err != nil {
+			continue
+		}
+		f := Finding{Check: "fsync", Subject: d.Server, Verdict: fine, Found: fmt.Sprintf("99 of 100 writes of its log to disk take %s at most", d.P99)}
+		if d.P99 > slowFsync {
+			f.Verdict, f.Advice = warning, "give etcd a faster disk, or one that it has for itself: a slow one delays every renewal of the leader lock"
+		}
+		list = append(list, f)
+	}
+	return list
 }
 
 func (t target) settingsFinding() Finding {

@@ -10,9 +10,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
+	"golang.org/x/sys/unix"
 
+	"github.com/regent-ha/regent/internal/config"
 	"github.com/regent-ha/regent/internal/schema"
 )
 
@@ -232,13 +235,83 @@ func TestDoctorLooksAtTheDisk(t *testing.T) {
 		}
 	}
 	s := replay(t, readVector(t, "list/idle-pretty.txt"))
-	s.site.DataDir = t.TempDir()
+	s.site.Member = &config.Settings{Postgres: config.Postgres{DataDir: t.TempDir()}, Watchdog: config.Watchdog{Mode: "off"}}
 	s.site.Problems = []string{"ttl 5 is too small"}
 	answering(s, nil)
 	text, _, _ := jsonOf(t, s, "findings", "doctor")
-	for _, want := range []string{`"check":"disk","subject":"` + s.site.DataDir + `"`, `"check":"configuration","subject":"","verdict":"warning","found":"ttl 5 is too small"`} {
+	for _, want := range []string{`"check":"disk","subject":"` + s.site.Member.Postgres.DataDir + `"`, `"check":"configuration","subject":"","verdict":"warning","found":"ttl 5 is too small"`} {
 		if !strings.Contains(text, want) {
 			t.Errorf("have %s, want %s", text, want)
+		}
+	}
+}
+
+func TestDoctorComparesClocks(t *testing.T) {
+	const give = 510 * time.Millisecond
+	for name, c := range map[string]struct {
+		clocks  []ahead
+		verdict string
+		want    string
+	}{
+		"alone":          {[]ahead{{"a", time.Hour, give}}, fine, "those of 1 members agree"},
+		"together":       {[]ahead{{"a", 0, give}, {"b", time.Second, give}, {"c", 2 * time.Second, give}}, fine, "those of 3 members agree"},
+		"apart":          {[]ahead{{"a", 0, give}, {"b", -33 * time.Second, give}, {"c", 2 * time.Second, give}}, warning, "that of c is 35s ahead of that of b"},
+		"a slow network": {[]ahead{{"a", 0, give}, {"b", 5 * time.Second, 4 * time.Second}}, fine, "agree"},
+		"years apart":    {[]ahead{{"a", 0, give}, {"b", -20 * 365 * 24 * time.Hour, give}}, warning, "that of a is"},
+	} {
+		f := clocksFinding(c.clocks)
+		if len(f) != 1 || f[0].Verdict != c.verdict || !strings.Contains(f[0].Found, c.want) {
+			t.Errorf("%s: have %v, want %s: %s", name, f, c.verdict, c.want)
+		}
+	}
+	s := replay(t, readVector(t, "list/idle-pretty.txt"))
+	answering(s, map[string]string{"node1": primaryStatus})
+	s.site.Clock = func(_ context.Context, url string) (time.Time, error) {
+		if strings.Contains(url, "node3") {
+			return time.Time{}, errors.New("refused")
+		}
+		return time.Date(2026, 1, 2, 3, 4, len(url)%2*30, 0, time.UTC), nil
+	}
+	text, _, _ := jsonOf(t, s, "findings", "doctor")
+	if !strings.Contains(text, `"check":"clocks","subject":"","verdict":"ok","found":"those of 2 members agree`) {
+		t.Errorf("have %s, want the clocks of the two that answer", text)
+	}
+}
+
+func TestDoctorLooksAtTheStoresDisks(t *testing.T) {
+	s := replay(t, readVector(t, "list/idle-pretty.txt"))
+	answering(s, nil)
+	s.site.Fsyncs = func(context.Context) []Fsync {
+		return []Fsync{{"e1:2379", 8 * time.Millisecond, nil}, {"e2:2379", 32 * time.Millisecond, nil}, {"e3:2379", 0, errors.New("refused")}}
+	}
+	text, _, _ := jsonOf(t, s, "findings", "doctor")
+	for _, want := range []string{`"subject":"e1:2379","verdict":"ok"`, `"subject":"e2:2379","verdict":"warning","found":"99 of 100 writes of its log to disk take 32ms at most"`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("have %s, want %s", text, want)
+		}
+	}
+	if strings.Contains(text, "e3:2379") {
+		t.Errorf("have %s, want nothing of a server that does not tell", text)
+	}
+}
+
+func TestDoctorLooksAtTheWatchdog(t *testing.T) {
+	for _, c := range []struct {
+		mode    string
+		refused error
+		verdict string
+		want    string
+	}{
+		{"automatic", nil, fine, "the device is there"},
+		{"automatic", unix.ENOENT, fine, "the guard alone"},
+		{"automatic", unix.EACCES, warning, "not for us"},
+		{"required", nil, fine, "required"},
+		{"required", unix.ENOENT, warning, "cannot lead"},
+		{"off", unix.ENOENT, fine, "off"},
+	} {
+		f := watchdogFinding(config.Watchdog{Mode: c.mode, Device: "/dev/watchdog"}, c.refused)
+		if f.Verdict != c.verdict || !strings.Contains(f.Found, c.want) || (f.Verdict != fine) != (f.Advice != "") {
+			t.Errorf("%s, %v: have %+v, want %s: %s", c.mode, c.refused, f, c.verdict, c.want)
 		}
 	}
 }
