@@ -48,6 +48,7 @@ type Server struct {
 	http    *http.Server
 
 	bodyTime time.Duration
+	reads    *reads
 
 	rules     atomic.Pointer[rules]
 	lastFacts atomic.Pointer[facts]
@@ -62,6 +63,7 @@ type Server struct {
 // New opens the listener and loads certificates; it answers nothing before Serve.
 func New(cfg Config, ctl agent.Control, log *slog.Logger) (*Server, error) {
 	s := &Server{control: ctl, log: log, clock: boottime.Now, wall: time.Now, bodyTime: bodyTime, listeners: make(chan net.Listener, 1)}
+	s.reads = &reads{read: ctl.Snapshot}
 	rules, err := newRules(cfg, ctl.Status(), log)
 	if err != nil {
 		return nil, err
@@ -195,10 +197,15 @@ func (s *Server) observing(r *http.Request) (context.Context, context.CancelFunc
 
 // bounded limits what a request may wait for the store; without a limit in the settings, ten seconds.
 func (s *Server) bounded(r *http.Request, limit time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(r.Context(), orDefault(limit))
+}
+
+// orDefault is the limit, or that of an agent that does not know its settings yet.
+func orDefault(limit time.Duration) time.Duration {
 	if limit <= 0 {
-		limit = 10 * time.Second
+		return 10 * time.Second
 	}
-	return context.WithTimeout(r.Context(), limit)
+	return limit
 }
 
 // reply writes a whole answer.

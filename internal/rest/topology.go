@@ -95,11 +95,9 @@ func (s *Server) known(w http.ResponseWriter, r *http.Request) (snapshot *cluste
 	return s.read(w, r)
 }
 
-// read reads the store now. When ok is false the request is answered, with 503 and the reason.
+// read reads the store after the request came, together with others that ask for it. When ok is false the request is answered, with 503 and the reason.
 func (s *Server) read(w http.ResponseWriter, r *http.Request) (snapshot *cluster.Snapshot, ok bool) {
-	ctx, cancel := s.bounded(r, s.control.Status().Timing.RetryTimeout)
-	defer cancel()
-	snapshot, err := s.control.Snapshot(ctx)
+	snapshot, err := s.reads.get(r.Context(), orDefault(s.control.Status().Timing.RetryTimeout))
 	if err != nil {
 		s.text(w, r, http.StatusServiceUnavailable, "read the store: "+err.Error())
 		return nil, false
