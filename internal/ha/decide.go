@@ -383,7 +383,7 @@ func (v *View) whileSilent() Decision {
 	case v.leader() == v.Self && !v.live() && v.pointedAway():
 		return v.disown()
 	case v.leader() == v.Self && !v.live():
-		v.Memory.Unseen = true
+		v.Memory.Unproven = true
 		return v.again(ResumeLeader, "the lock bears our name", AcquireLeader{})
 	case v.mine() && !v.Limits.Paused && v.since(v.Memory.Silent) >= v.startTimeout() && v.Postgres.Ready != cluster.Accepting:
 		return v.giveUpStarting(StartTooLong) // but never a server that serves others: a wrong password of ours is no reason to stop it

@@ -385,6 +385,7 @@ func (v *View) primaryWithoutLock() Decision {
 		}
 		return v.fenced(OldTimeline, detail, Demote{Mode: NoLock})
 	default:
+		v.Memory.Unproven = true
 		return v.again(RunningPrimary, "a running primary on the cluster's timeline takes the free lock", v.takeover()...)
 	}
 }

@@ -9,12 +9,12 @@ import (
 
 // asLeader rules for the lock holder whose PostgreSQL answers (ha.md 2.10, and 2.10a P1).
 func (v *View) asLeader() Decision {
-	unseen := v.Memory.Unseen
-	v.Memory.Unseen = unseen && v.Postgres.Timeline == 0
+	unproven := v.Memory.Unproven || !v.live()
+	v.Memory.Unproven = v.primary() && (!v.live() || unproven && v.Postgres.Timeline == 0)
 	switch {
 	case !v.Lock.Held && v.Lock.Refused && v.Limits.Paused:
 		return v.decide(PausedLockRefused, "paused: the lock was refused, PostgreSQL goes on")
-	case (unseen || !v.live()) && v.primary() && v.Postgres.Timeline != 0 && v.Postgres.Timeline < v.Store.History.ClusterTimeline():
+	case unproven && v.primary() && v.Postgres.Timeline != 0 && v.Postgres.Timeline < v.Store.History.ClusterTimeline():
 		return v.leaderOfThePast()
 	case !v.live():
 		return v.again(ResumeLeader, "the lock bears our name, from before the agent restarted or the store went away", AcquireLeader{})

@@ -195,7 +195,7 @@ type Memory struct {
 	RewindError    string           // ... and why
 	Joined         bool             // the store knew this cluster once: that it is empty now is no reason to found it anew
 	GiveUp         bool             // the start of the leader was given up: the lock goes as soon as PostgreSQL is down
-	Unseen         bool             // the lock was taken while PostgreSQL did not answer: its timeline is still to be compared
+	Unproven       bool             // the lock was taken with a PostgreSQL that did not answer, or on a view that may be old: compare the timelines
 	CrashTried     bool             // single-user recovery has run in this outage
 	RewindFailed   bool             // pg_rewind cannot bring this directory back
 	HandedOver     time.Time        // when we gave the lock to somebody else; zero: we did not
