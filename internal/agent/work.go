@@ -254,15 +254,17 @@ func (a *Agent) stopNow(ctx context.Context, role cluster.Role) error {
 }
 
 // compare finds out whether our WAL is part of the leader's history. A leader that is being promoted at the moment
-// is waited for, as its history is about to change.
+// is waited for, as its history is about to change, and so is one of the past whose request for the lock came late: what we have more than that is
+// not to be given up.
 func (a *Agent) compare(leader cluster.Upstream, s *cluster.Snapshot) jobWork {
 	return func(ctx context.Context, _ postgres.Progress) (loop.JobEnded, error) {
 		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
 		d := &ha.Divergence{Leader: leader.Name, Verdict: ha.DivergenceUnknown}
-		v, err := a.pg.Divergence(ctx, source(leader), 0)
+		expected := s.History.ClusterTimeline()
+		v, err := a.pg.Divergence(ctx, source(leader), expected)
 		for v.Outcome == postgres.Unknown && pause(ctx, 200*time.Millisecond) {
-			v, err = a.pg.Divergence(ctx, source(leader), 0)
+			v, err = a.pg.Divergence(ctx, source(leader), expected)
 		}
 		switch {
 		case err != nil:

@@ -87,3 +87,16 @@ func TestGuard(t *testing.T) {
 		t.Errorf("without the guard: have %v, want two primaries", r.Violation)
 	}
 }
+
+// An operator lets somebody else lead in pause while the leader is cut off. When that one is lost, a request of the former leader comes late and puts its
+// name into the key: the other must not be rewound to the older timeline.
+func TestNothingIsGivenUpForALeaderOfThePast(t *testing.T) {
+	schedule(t, Options{Seed: 12302, Members: 2},
+		Fault{At: 61 * time.Second, For: 105753 * time.Millisecond, Kind: "pause", Member: Leader},
+		Fault{At: 66921 * time.Millisecond, For: 61 * time.Second, Kind: "cut-store", Member: Leader},
+		Fault{At: 68329 * time.Millisecond, Kind: "failover", Member: 0},
+		Fault{At: 73 * time.Second, For: 19 * time.Second, Kind: "cut-peers", Member: Leader},
+		Fault{At: 101736 * time.Millisecond, For: 63 * time.Second, Kind: "host-lost", Member: 0, Value: 1},
+		Fault{At: 141 * time.Second, For: 43 * time.Second, Kind: "slow-links", Member: Leader, Value: 821},
+	)
+}

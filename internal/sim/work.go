@@ -66,7 +66,9 @@ func (a *agent) newJob(action ha.Action) (*job, error) {
 			j.tool = a.m.busy
 		})
 	case ha.CheckDivergence:
-		return begin(ha.JobDivergence, "", func(j *job) { j.compare(action.Leader, a.now().Add(10*time.Second)) })
+		return begin(ha.JobDivergence, "", func(j *job) {
+			j.compare(action.Leader, a.loop.Store.History.ClusterTimeline(), a.now().Add(10*time.Second))
+		})
 	case ha.Rewind:
 		if action.HalfRecord { // records arrive whole here
 			return begin(ha.JobRewind, "", func(j *job) {

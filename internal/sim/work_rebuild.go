@@ -9,7 +9,7 @@ import (
 )
 
 // compare finds out whether our WAL is part of the leader's history.
-func (j *job) compare(leader cluster.Upstream, until time.Time) {
+func (j *job) compare(leader cluster.Upstream, expected cluster.Timeline, until time.Time) {
 	a := j.a
 	d := &ha.Divergence{Leader: leader.Name, Verdict: ha.DivergenceUnknown}
 	from, err := a.m.source(leader)
@@ -21,13 +21,15 @@ func (j *job) compare(leader cluster.Upstream, until time.Time) {
 	case err != nil:
 		d.Detail = err.Error()
 		took = a.w.rand.between(10*time.Millisecond, 3*time.Second)
+	case from.dir.tli < expected:
+		d.Detail = "the leader is on an older timeline than the cluster was"
 	default:
 		v, d.Detail, noRewind = a.m.divergence(from.m)
 	}
 	if v == unknown && a.now().Before(until) {
 		a.after(200*time.Millisecond+took, func() {
 			if !j.over {
-				j.compare(leader, until)
+				j.compare(leader, expected, until)
 			}
 		})
 		return
