@@ -11,6 +11,9 @@ import (
 func (a *agent) configure() {
 	d := &a.dynamic
 	a.timing, _ = d.Timing()
+	if a.limits.Paused && !d.Paused() && a.m.writes {
+		a.m.hears()
+	}
 	a.limits = ha.Limits{
 		TTL: a.timing.TTL, LoopWait: a.timing.LoopWait, RetryTimeout: a.timing.RetryTimeout,
 		Reserve:               reserve(a.timing.TTL),

@@ -44,7 +44,7 @@ type Member struct {
 	gaveUp        moment // when its agent said last that it cannot go on by itself
 	writes        bool   // accepts commits
 	thawing       bool
-	untold        moment // until when nobody can know that the pause has ended that PostgreSQL was frozen in
+	untold        moment // until when nobody can have acted on the end of a pause
 	moved         moment // when its WAL position changed last
 	silent        bool   // the agent is stopped by an operator and not restarted
 }
@@ -133,6 +133,13 @@ func (m *Member) freezeServer() {
 	}
 }
 
+// hears gives the member time for what follows from the end of a pause: a look at PostgreSQL and a request to the store.
+func (m *Member) hears() {
+	if m.guard.lapsed {
+		m.untold = m.w.now + int64(15*time.Second)
+	}
+}
+
 // thawServer lets them go on, if it is still that server.
 func (m *Member) thawServer(s *server) {
 	if m.server != s {
@@ -142,9 +149,7 @@ func (m *Member) thawServer(s *server) {
 	if s.frozen > 0 {
 		return
 	}
-	if m.guard.lapsed {
-		m.untold = m.w.now + int64(15*time.Second) // a look at PostgreSQL and a request to the store
-	}
+	m.hears()
 	m.thawing = true // it goes on being what it was
 	m.writable()
 	m.thawing = false

@@ -90,9 +90,10 @@ func (w *World) anyPaused() bool {
 }
 
 // forsaken says whether nobody is left to stop PostgreSQL here: the guard died, and its agent before it could start another one.
-// Or both were told nothing while it was frozen, since the cluster was paused before, and need a moment.
+// Or they were told only now that a pause has ended, in which the guard lets go, and need a moment; or its agent froze in that one.
 func (m *Member) forsaken() bool {
-	return !m.w.options.NoGuard && (!m.guard.alive || m.w.now < m.untold)
+	froze := m.guard.lapsed && m.agent != nil && m.agent.frozen > 0
+	return !m.w.options.NoGuard && (!m.guard.alive || m.w.now < m.untold || froze)
 }
 
 // bootstraps says whether this is a new cluster that nobody knows of yet.
@@ -184,7 +185,7 @@ func (w *World) acknowledged(m *Member, r *record) {
 		return
 	}
 	o.rows = append(o.rows, row{id: r.id, index: len(m.dir.wal) - 1, at: w.now, tli: r.tli, by: m})
-	if m.dir.tli < o.newest || w.excused(m) { // what the older one takes is lost
+	if m.dir.tli < o.newest || w.excused(m) || w.unheardOf(m) { // what the older one takes is lost
 		o.explained[r.id] = true
 		o.lost++
 	}
@@ -194,6 +195,16 @@ func (w *World) acknowledged(m *Member, r *record) {
 func (w *World) excused(m *Member) bool {
 	leader := w.member(w.peek().Leader.Name)
 	return (w.now < w.oracle.waived || m.forsaken()) && leader != nil && leader != m && leader.writes
+}
+
+// unheardOf says whether this is one of two primaries in pause, and timelines do not tell which is the newer: it has not published its own, or the
+// other has one of the same number.
+func (w *World) unheardOf(m *Member) bool {
+	unpublished := m.dir.tli > w.peek().History.ClusterTimeline()
+	other := func(o *Member) bool {
+		return o != m && o.writes && o.dir.system == m.dir.system && (unpublished || o.dir.tli == m.dir.tli)
+	}
+	return w.anyPaused() && slices.ContainsFunc(w.Members, other)
 }
 
 // promoted looks at what a new primary lacks, and at its timeline: V11, V19.
@@ -215,7 +226,8 @@ func (w *World) promoted(s *server) {
 		w.violate("V19", "%s was handed the lock and lacks %d acknowledged rows, the last of %s on timeline %d", s.m.name, missing, last.by.name, last.tli)
 	}
 	o.newest = max(o.newest, s.dir.tli)
-	if known := w.peek().History.ClusterTimeline(); s.dir.tli <= known && !w.excused(s.m) {
+	beside := s.m.paused() && w.peek().Leader.Name != s.m.name // a promotion from before the pause, which nobody stops
+	if known := w.peek().History.ClusterTimeline(); s.dir.tli <= known && !beside && !w.excused(s.m) {
 		w.violate("V11", "%s begins timeline %d, which the cluster was on already", s.m.name, known)
 	}
 }

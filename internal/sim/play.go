@@ -162,7 +162,7 @@ func (w *World) wedged(what string) {
 	if w.oracle.violation != nil {
 		return
 	}
-	if w.wiped && (w.lagsTooFar() || w.primary() == nil && w.lastOnesGone()) {
+	if w.wiped && w.primary() == nil && w.lastOnesGone() || (w.wiped || w.newestMayNotLead()) && w.lagsTooFar() {
 		return
 	}
 	var list []string
@@ -180,7 +180,12 @@ func (w *World) wedged(what string) {
 	w.violate(name, "%s: %s; %s", what, w.trouble(), strings.Join(list, "; "))
 }
 
-// lagsTooFar says whether nobody may lead because the only disk with the newest WAL was lost: what is missing is more than
+// newestMayNotLead says whether all that are on the newest timeline are tagged nofailover: people have named one of them, and have to do it again.
+func (w *World) newestMayNotLead() bool {
+	return !slices.ContainsFunc(w.Members, func(m *Member) bool { return m.dir.present() && m.dir.tli == w.oracle.newest && !m.tags.NoFailover })
+}
+
+// lagsTooFar says whether nobody may lead because those with the newest WAL were lost or may not: what is missing is more than
 // maximum_lag_on_failover and check_timeline allow to lose, and that is for people to decide.
 func (w *World) lagsTooFar() bool {
 	for _, m := range w.Members {

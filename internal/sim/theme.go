@@ -6,31 +6,37 @@ import "time"
 // in this order within seconds, and each lasts through the next ones.
 type theme []struct {
 	kind string
-	who  int // Leader, or 1, 2 …: the same other member each time
+	who  int           // Leader, or 1, 2 …: the same other member each time
+	wait time.Duration // after the one before, at least
 }
 
+const (
+	soon  = 0
+	later = 30 * time.Second // somebody else leads by now
+)
+
 var themes = []theme{
-	{{"replay-stall", 2}, {"stream-stall", 1}, {"host-lost", Leader}},             // who has more WAL, and who has replayed more?
-	{{"stream-stall", 1}, {"both-frozen", Leader}},                                // lag
-	{{"stream-stall", 1}, {"switchover", 1}},                                      // to somebody who lags
-	{{"pause", Leader}, {"cut-store", Leader}, {"failover", 1}, {"host-lost", 1}}, // an old primary comes back to a free lock
-	{{"pause", Leader}, {"agent-killed", Leader}, {"failover", 1}, {"postgres-killed", Leader}},
-	{{"fail-promote", 1}, {"host-lost", Leader}},
-	{{"fail-start", Leader}, {"postgres-killed", Leader}},
-	{{"slow-start", Leader}, {"postgres-killed", Leader}},
-	{{"slow-stop", Leader}, {"restart", Leader}, {"agent-frozen", Leader}}, // it goes on without a lock
-	{{"slow-stop", Leader}, {"leave", Leader}},
-	{{"slow-stop", Leader}, {"stream-stall", 1}, {"switchover", Leader}},
-	{{"slow-stop", Leader}, {"switchover", Leader}, {"agent-killed", Leader}},
-	{{"slow-promote", 1}, {"host-lost", Leader}, {"cut-store", 1}},               // a promotion that nobody wants any more
-	{{"guard-killed", Leader}, {"agent-killed", Leader}, {"store-down", Leader}}, // an adopted primary without a lock
-	{{"agent-killed", Leader}, {"cut-store", Leader}},
-	{{"postgres-frozen", Leader}, {"cut-store", Leader}},
-	{{"fail-rewind", Leader}, {"cut-off", Leader}, {"postgres-killed", 1}},
-	{{"store-down", Leader}, {"host-lost", 1}},
-	{{"cut-store-way", Leader}, {"agent-killed", Leader}},
-	{{"slow-promote", 1}, {"host-lost", Leader}},
-	{{"disk-swapped", 1}, {"host-lost", Leader}},
+	{{"replay-stall", 2, soon}, {"stream-stall", 1, soon}, {"host-lost", Leader, soon}},                    // who has more WAL, and who has replayed more?
+	{{"stream-stall", 1, soon}, {"both-frozen", Leader, soon}},                                             // lag
+	{{"stream-stall", 1, soon}, {"switchover", 1, soon}},                                                   // to somebody who lags
+	{{"pause", Leader, soon}, {"cut-store", Leader, soon}, {"failover", 1, soon}, {"host-lost", 1, later}}, // an old primary comes back to a free lock
+	{{"pause", Leader, soon}, {"agent-killed", Leader, soon}, {"failover", 1, soon}, {"postgres-killed", Leader, soon}},
+	{{"fail-promote", 1, soon}, {"host-lost", Leader, soon}},
+	{{"fail-start", Leader, soon}, {"postgres-killed", Leader, soon}},
+	{{"slow-start", Leader, soon}, {"postgres-killed", Leader, soon}},
+	{{"slow-stop", Leader, soon}, {"restart", Leader, soon}, {"agent-frozen", Leader, soon}}, // it goes on without a lock
+	{{"slow-stop", Leader, soon}, {"leave", Leader, soon}},
+	{{"slow-stop", Leader, soon}, {"stream-stall", 1, soon}, {"switchover", Leader, soon}},
+	{{"slow-stop", Leader, soon}, {"switchover", Leader, soon}, {"agent-killed", Leader, soon}},
+	{{"slow-promote", 1, soon}, {"host-lost", Leader, soon}, {"cut-store", 1, soon}},               // a promotion that nobody wants any more
+	{{"guard-killed", Leader, soon}, {"agent-killed", Leader, soon}, {"store-down", Leader, soon}}, // an adopted primary without a lock
+	{{"agent-killed", Leader, soon}, {"cut-store", Leader, soon}},
+	{{"postgres-frozen", Leader, soon}, {"cut-store", Leader, soon}},
+	{{"fail-rewind", Leader, soon}, {"cut-off", Leader, soon}, {"postgres-killed", 1, soon}},
+	{{"store-down", Leader, soon}, {"host-lost", 1, soon}},
+	{{"cut-store-way", Leader, soon}, {"agent-killed", Leader, soon}},
+	{{"slow-promote", 1, soon}, {"host-lost", Leader, soon}},
+	{{"disk-swapped", 1, soon}, {"host-lost", Leader, soon}},
 }
 
 // themed draws one of them.
@@ -38,6 +44,7 @@ func (w *World) themed(r *random, span time.Duration) (list []Fault) {
 	at, first := r.between(0, span), r.below(len(w.Members))
 	for _, part := range themes[r.below(len(themes))] {
 		k := kinds[part.kind]
+		at += part.wait
 		f := Fault{At: at.Truncate(time.Millisecond), Kind: part.kind, Member: part.who, Other: r.below(len(w.Members)), Value: r.below(10000)}
 		if part.who != Leader {
 			f.Member = (first + part.who) % len(w.Members)
