@@ -121,6 +121,9 @@ func (w *World) writability(m *Member) {
 		return
 	}
 	o.term.failures, o.term.promotes = 0, 0
+	if m.dir.tli < o.newest && m.dir.tli >= w.peek().History.ClusterTimeline() {
+		o.leftBehind(&m.dir) // the leader of the newer timeline was lost before it could tell anybody of it
+	}
 	if leader := w.peek().Leader.Name; leader != m.name && w.now >= o.waived && !m.thawing && !m.forsaken() {
 		w.violate("V2", "%s becomes writable while the lock is %q's", m.name, leader)
 	}
@@ -211,16 +214,7 @@ func (w *World) unheardOf(m *Member) bool {
 func (w *World) promoted(s *server) {
 	o := &w.oracle
 	o.promotions++
-	missing := 0
-	var last row
-	for _, r := range o.rows {
-		if !holds(s.dir, r) && !o.explained[r.id] {
-			missing++
-			last = r
-			o.explained[r.id] = true
-		}
-	}
-	o.lost += missing
+	missing, last := o.leftBehind(s.dir)
 	w.note("%-4s promoted to timeline %d at %s; %d rows are left behind", s.m.name, s.dir.tli, s.dir.end(), missing)
 	if missing > 0 && o.term.holder == s.m && o.term.clean && !w.restored {
 		w.violate("V19", "%s was handed the lock and lacks %d acknowledged rows, the last of %s on timeline %d", s.m.name, missing, last.by.name, last.tli)
@@ -230,6 +224,19 @@ func (w *World) promoted(s *server) {
 	if known := w.peek().History.ClusterTimeline(); s.dir.tli <= known && !beside && !w.excused(s.m) {
 		w.violate("V11", "%s begins timeline %d, which the cluster was on already", s.m.name, known)
 	}
+}
+
+// leftBehind counts the rows that are lost with a new leader, each once.
+func (o *oracle) leftBehind(d *directory) (missing int, last row) {
+	for _, r := range o.rows {
+		if !holds(d, r) && !o.explained[r.id] {
+			missing++
+			last = r
+			o.explained[r.id] = true
+		}
+	}
+	o.lost += missing
+	return missing, last
 }
 
 // holds says whether a directory has the row.
