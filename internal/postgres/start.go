@@ -111,14 +111,15 @@ func (p *Instance) CheckVersion() error {
 		ErrDirectory, dir, version, p.binaries.dir, p.binaries.major, version)
 }
 
-// setMode makes the permissions of the data directory ones that PostgreSQL accepts: 0700, or 0750 when the group may read.
+// setMode makes the permissions of the data directory ones that PostgreSQL accepts: 0700, or 0750 when initdb let the group read.
+// Kubernetes opens a volume with an fsGroup to the group, for writing, at every mount unless it is told not to.
 func (p *Instance) setMode(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
 		return fmt.Errorf("start PostgreSQL: %w: %w", ErrDirectory, err)
 	}
 	want := os.FileMode(0o700)
-	if initdb, err := os.Stat(filepath.Join(dir, "base")); err == nil && initdb.Mode().Perm()&0o050 == 0o050 {
+	if initdb, err := os.Stat(filepath.Join(dir, "base")); err == nil && initdb.Mode().Perm()&0o070 == 0o050 {
 		want = 0o750
 	}
 	if have := info.Mode().Perm(); have == 0o700 || have == want {
