@@ -14,7 +14,12 @@ import (
 	"github.com/regent-ha/regent/internal/postgres/pgtest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(firstProcess) != "" {
+		os.Exit(inContainer())
+	}
+	pgtest.Main(m)
+}
 
 // neutral takes out of a generated file what differs between machines, and the comments, which the recordings lack.
 func neutral(text string) string {

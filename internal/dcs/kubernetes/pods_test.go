@@ -25,13 +25,13 @@ func (b *bench) announce(s *kubernetes.Store, m cluster.Member) {
 	}
 }
 
-// podLabel waits for a label of a pod.
+// podLabel waits for a label of a pod: people and Services must see a change within a second.
 func (b *bench) podLabel(pod, label, want string) {
 	b.T.Helper()
 	var o struct {
 		Metadata struct{ Labels map[string]string }
 	}
-	for limit := b.ctx(5 * time.Second); limit.Err() == nil; <-time.After(10 * time.Millisecond) {
+	for limit := b.ctx(time.Second); limit.Err() == nil; <-time.After(10 * time.Millisecond) {
 		o.Metadata.Labels = nil
 		if err := json.Unmarshal([]byte(b.Get("pods", pod)), &o); err != nil {
 			b.Fatal(err)
@@ -239,24 +239,36 @@ func TestRemoveTakesOurObjectsOnly(t *testing.T) {
 
 // An operator blanks annotations instead of removing them.
 func TestBlankAnnotations(t *testing.T) {
-	b := newBench(t, kubernetes.Endpoints)
-	put := func(name string, a map[string]any) {
-		b.Change("endpoints", name, map[string]any{"metadata": map[string]any{"labels": b.labels(), "annotations": a}})
-	}
-	put("demo", map[string]any{"leader": "", "ttl": "", "renewTime": "", "acquireTime": "", "transitions": "", "optime": "", "slots": "", "retain_slots": "", "failsafe": ""})
-	put("demo-config", map[string]any{"config": "", "initialize": "", "history": "[]"})
-	put("demo-sync", map[string]any{"leader": "", "quorum": "", "sync_standby": ""})
-	put("demo-failover", map[string]any{"leader": "", "member": "", "scheduled_at": ""})
-	a := b.open("a")
-	have := b.until(a, "the objects", func(s *cluster.Snapshot) bool { return s.Initialize.Present })
-	if have.Leader.Name != "" || have.Status.Revision != 0 || have.Sync.Revision != 0 || have.Failover.Revision != 0 || have.Failsafe != nil ||
-		!have.Config.Usable || !have.History.Present || len(have.Problems) > 0 {
-		b.Errorf("have %+v, want nothing but an empty configuration and history", have)
-	}
-	b.acquire(a, "a")
-	if have := b.Get("endpoints", "demo"); !strings.Contains(have, `"leader":"a"`) || !strings.Contains(have, `"transitions":"0"`) {
-		b.Errorf("after the acquisition: have %s", have)
-	}
+	eachLayout(t, func(b *bench) {
+		rest, status, taken := "configmaps", "demo-leader", []string{`"leader":"a"`, `"transitions":"0"`}
+		switch b.layout {
+		case kubernetes.Endpoints:
+			rest, status = "endpoints", "demo"
+		case kubernetes.Lease:
+			taken = []string{`"holderIdentity":"a"`}
+			b.Change("leases", "demo-leader", map[string]any{"metadata": map[string]any{"labels": b.labels()}, "spec": map[string]any{"holderIdentity": ""}})
+		}
+		put := func(name string, a map[string]any) {
+			b.Change(rest, name, map[string]any{"metadata": map[string]any{"labels": b.labels(), "annotations": a}})
+		}
+		put(status, map[string]any{"leader": "", "ttl": "", "renewTime": "", "acquireTime": "", "transitions": "", "optime": "", "slots": "", "retain_slots": "", "failsafe": ""})
+		put("demo-config", map[string]any{"config": "", "initialize": "", "history": "[]"})
+		put("demo-sync", map[string]any{"leader": "", "quorum": "", "sync_standby": ""})
+		put("demo-failover", map[string]any{"leader": "", "member": "", "scheduled_at": ""})
+		a := b.open("a")
+		have := b.until(a, "the objects", func(s *cluster.Snapshot) bool { return s.Initialize.Present })
+		if have.Leader.Name != "" || have.Status.Revision != 0 || have.Sync.Revision != 0 || have.Failover.Revision != 0 || have.Failsafe != nil ||
+			!have.Config.Usable || !have.History.Present || len(have.Problems) > 0 {
+			b.Errorf("have %+v, want nothing but an empty configuration and history", have)
+		}
+		b.acquire(a, "a")
+		resource, name := b.object()
+		for _, want := range taken {
+			if have := b.Get(resource, name); !strings.Contains(have, want) {
+				b.Errorf("after the acquisition: have %s, want %s in it", have, want)
+			}
+		}
+	})
 }
 
 // Two members with different layouts would each find their own lock free.
