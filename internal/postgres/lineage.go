@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -53,4 +56,54 @@ func (p *Instance) keepLineage(files map[cluster.Timeline][]byte, own, leader cl
 		}
 	}
 	return nil
+}
+
+// asideMark ends the name of a history file that was moved aside.
+const asideMark = ".aside"
+
+// moveHistoriesAside takes away the newest history files until one leads on from what is here. Nobody leads then, so nobody has a file that
+// would come after them, and PostgreSQL would never start. One that a restore_command finds again is not helped.
+func (p *Instance) moveHistoriesAside(c *cluster.Control) error {
+	own := max(c.CheckpointTLI, c.MinRecoveryTLI)
+	newest := own
+	for exists(p.historyFile(newest + 1)) {
+		newest++
+	}
+	for tl := newest; tl > own; tl-- {
+		history, err := p.LocalHistory(tl)
+		if err != nil {
+			return err
+		}
+		if leadsOn(history, tl, c) {
+			return nil
+		}
+		if err := os.Rename(p.historyFile(tl), p.historyFile(tl)+asideMark); err != nil {
+			return fmt.Errorf("move the history of timeline %d aside, which this server is not on: %w", tl, err)
+		}
+	}
+	return nil
+}
+
+// leadsOn says whether a server may start on that timeline, as StartupXLOG checks it.
+func leadsOn(history []cluster.HistoryEntry, tl cluster.Timeline, c *cluster.Control) bool {
+	on := func(at cluster.LSN) cluster.Timeline {
+		for _, h := range history {
+			if at < h.LSN {
+				return h.Timeline
+			}
+		}
+		return tl
+	}
+	return on(c.Checkpoint) == c.CheckpointTLI && (c.MinRecovery == 0 || on(c.MinRecovery-1) == c.MinRecoveryTLI)
+}
+
+// aside is the newest timeline whose history file was moved aside; 0: none.
+func (p *Instance) aside() (newest cluster.Timeline) {
+	files, _ := filepath.Glob(filepath.Join(p.Settings().DataDir, "pg_wal", "*.history"+asideMark)) // the pattern is right
+	for _, name := range files {
+		if n, err := strconv.ParseUint(strings.TrimSuffix(filepath.Base(name), ".history"+asideMark), 16, 32); err == nil {
+			newest = max(newest, cluster.Timeline(n))
+		}
+	}
+	return newest
 }

@@ -42,7 +42,7 @@ func (p *Instance) Promote(ctx context.Context, above cluster.Timeline, progress
 		case g.state == cluster.ControlInProduction:
 			return nil
 		case asked.IsZero() && g.state == cluster.ControlArchiveRecovery: // before, it is starting, and would refuse
-			if err := p.takeNumbers(g.timeline, above); err != nil {
+			if err := p.takeNumbers(g.timeline, max(above, p.aside())); err != nil {
 				return err
 			}
 			if err := p.askToPromote(ctx); err != nil {

@@ -73,6 +73,11 @@ func (p *Instance) Start(ctx context.Context, o StartOptions) error {
 		}
 		o.Control = &c
 	}
+	if o.Mode == AsStandby && o.Upstream == (cluster.Upstream{}) {
+		if err := p.moveHistoriesAside(o.Control); err != nil {
+			return err
+		}
+	}
 	if err := p.WriteConfiguration(o.Mode, o.Upstream, o.Control); err != nil {
 		return err
 	}

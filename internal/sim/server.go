@@ -268,7 +268,7 @@ func (s *server) finishPromotion() {
 		}
 		d := s.dir
 		s.replayed = len(d.wal)
-		d.begin(max(d.known, d.tli, s.taken) + 1)
+		d.begin(max(d.known, d.tli, d.aside, s.taken) + 1)
 		s.write(recoveryEnd, systemBlock)
 		d.control.State = cluster.ControlInProduction
 		d.control.MinRecovery, d.control.MinRecoveryTLI = 0, 0

@@ -54,6 +54,7 @@ type directory struct {
 	// cannot follow.
 	known        cluster.Timeline
 	knownHistory []ended
+	aside        cluster.Timeline // the newest whose file was moved aside
 
 	control       cluster.Control
 	standbySignal bool

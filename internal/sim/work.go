@@ -228,6 +228,10 @@ func (j *job) startServer(asPrimary bool, up cluster.Upstream) {
 		j.then(func() { j.end(err) })
 		return
 	}
+	if d := &m.dir; !asPrimary && up == (cluster.Upstream{}) && d.refuses() != "" { // as the agent moves such a history file aside
+		d.aside = max(d.aside, d.known)
+		d.known, d.knownHistory = d.tli, d.history
+	}
 	m.launch(asPrimary, up, func(err error) { j.then(func() { j.end(err) }) })
 }
 
