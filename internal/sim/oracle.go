@@ -296,7 +296,7 @@ func (w *World) acquired(a *agent) {
 		if other == a.m || other.tags.NoFailover || s == nil || !s.accepting || s.frozen > 0 || other.agent == nil || other.agent.frozen > 0 || other.agent.stuck > 0 || w.now-other.moved < int64(5*time.Second) {
 			continue
 		}
-		if limited := v.Limits.CheckTimeline && other.dir.tli < truth.History.ClusterTimeline(); limited || other.dir.system != a.m.dir.system || w.now-int64(5*time.Second) < s.since {
+		if limited := v.Limits.CheckTimeline && other.dir.tli < truth.History.ClusterTimeline(); limited || other.dir.system != a.m.dir.system || w.now-int64(5*time.Second) < max(s.since, other.agent.since) {
 			continue
 		}
 		if other.dir.end() > at {
