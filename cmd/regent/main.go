@@ -36,7 +36,7 @@ func run() int {
 		Name: name, In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Terminal: isTerminal(os.Stdout),
 		Getenv: os.Getenv, Now: time.Now,
 	}
-	program.Connect = connect(os.Environ())
+	program.Connect, program.Install = connect(os.Environ()), installation(os.Environ())
 	root := program.Root("Look at PostgreSQL clusters and act on them")
 	root.AddCommand(program.Commands()...)
 	if name == "regent" {

@@ -79,7 +79,7 @@ type Options struct {
 	Insecure   bool   // -k: do not verify the certificates of REST APIs
 }
 
-// Program is one run of the command line. All fields but Sleep are required.
+// Program is one run of the command line. All fields but Sleep are required, Install by adopt alone.
 type Program struct {
 	Name     string // as it was called: patronictl, regent
 	In       io.Reader
@@ -88,6 +88,7 @@ type Program struct {
 	Getenv   func(string) string
 	Now      func() time.Time
 	Connect  func(Options) (*Site, error)
+	Install  func(path string, o Options) (*Installation, error)
 	// Sleep waits; nil: for real.
 	Sleep func(ctx context.Context, d time.Duration) error
 

@@ -184,7 +184,7 @@ func (t target) memberFindings(m cluster.Member, statuses map[string]*client.Sta
 	leader := statuses[t.Leader.Name]
 	if !s.Reachable() {
 		found(problem, "its PostgreSQL is "+s.State, "see the agent's log and PostgreSQL's")
-	} else if m.Name != t.Leader.Name && s.ReplicationState != cluster.StateStreaming {
+	} else if m.Name != t.Leader.Name && !streams(m, s, leader) {
 		found(warning, "does not stream from the leader", "look for a missing slot or WAL, pg_hba.conf and the replication user's password in its PostgreSQL log; reinit rebuilds it")
 	}
 	if leader != nil && s.Reachable() && leader.Reachable() && s.Timeline != leader.Timeline {
@@ -214,6 +214,12 @@ func (t target) memberFindings(m cluster.Member, statuses map[string]*client.Sta
 		found(fine, s.State+" as "+s.Role, "")
 	}
 	return list
+}
+
+// streams says whether a member streams by its own word or, since old Patroni members say nothing, by the leader's.
+func streams(m cluster.Member, s, leader *client.Status) bool {
+	return s.ReplicationState == cluster.StateStreaming || s.ReplicationState == "" && leader != nil && slices.ContainsFunc(leader.Replication,
+		func(w client.Walsender) bool { return w.Application == m.Name && w.State == cluster.StateStreaming })
 }
 
 func findingsText(findings []Finding) string {

@@ -19,7 +19,9 @@ import (
 )
 
 // Own are the commands that patronictl does not have.
-func (p *Program) Own() []*cobra.Command { return []*cobra.Command{p.why(), p.doctor(), p.man()} }
+func (p *Program) Own() []*cobra.Command {
+	return []*cobra.Command{p.why(), p.doctor(), p.adopt(), p.man()}
+}
 
 // explained is what one member said about itself, or why it did not.
 type explained struct {
