@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/regent-ha/regent/internal/config"
+	"github.com/regent-ha/regent/internal/porttest"
 	"github.com/regent-ha/regent/internal/postgres/pgtest"
 )
 
@@ -127,7 +128,7 @@ func TestGenerateFromRunningServer(t *testing.T) {
 
 func TestGenerateWithoutServer(t *testing.T) {
 	var out, errs bytes.Buffer
-	code := patroniWith([]string{"--generate-config", "--dsn", "host=127.0.0.1 user=postgres password=hush port=" + strconv.Itoa(pgtest.Port(t))}, nil, &out, &errs, noMember)
+	code := patroniWith([]string{"--generate-config", "--dsn", "host=127.0.0.1 user=postgres password=hush port=" + strconv.Itoa(porttest.Free(t))}, nil, &out, &errs, noMember)
 	if code != 1 || out.Len() > 0 || !strings.Contains(errs.String(), "connect to the running server") || strings.Contains(errs.String(), "hush") {
 		t.Errorf("exit %d, %s%s", code, &out, &errs)
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/regent-ha/regent/internal/cluster"
+	"github.com/regent-ha/regent/internal/porttest"
 	"github.com/regent-ha/regent/internal/postgres/pgtest"
 )
 
@@ -34,7 +35,7 @@ func testSettings(t *testing.T, name string) Settings {
 	root := pgtest.Dir(t)
 	return Settings{
 		Scope: "batman", Name: name, BinDir: v.BinDir, DataDir: filepath.Join(root, "data"),
-		ListenHosts: "127.0.0.1", Port: pgtest.Port(t), ConnectHost: "127.0.0.1", Database: "postgres",
+		ListenHosts: "127.0.0.1", Port: porttest.Free(t), ConnectHost: "127.0.0.1", Database: "postgres",
 		PgPass:      filepath.Join(root, "pgpass"),
 		Superuser:   Account{Username: "postgres", Password: "zalando"},
 		Replication: Account{Username: "replicator", Password: "rep-pass"},

@@ -22,6 +22,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/regent-ha/regent/internal/config"
+	"github.com/regent-ha/regent/internal/porttest"
 	"github.com/regent-ha/regent/internal/postgres/pgtest"
 )
 
@@ -135,7 +136,7 @@ func TestHAProxyFollowsThePrimary(t *testing.T) {
 	a.primary.Store(true)
 	_, restA, _ := net.SplitHostPort(a.rest)
 	_, restB, _ := net.SplitHostPort(b.rest)
-	primary, replicas := pgtest.Port(t), pgtest.Port(t)
+	primary, replicas := porttest.Free(t), porttest.Free(t)
 	run(t, haproxy, "-db", "-f", example(t, "haproxy.cfg",
 		"*:5000", fmt.Sprintf("127.0.0.1:%d", primary), "*:5001", fmt.Sprintf("127.0.0.1:%d", replicas), "inter 2s", "inter 50ms",
 		"10.0.0.1:5432 maxconn 300 check port 8008", a.address+" check port "+restA,
@@ -169,7 +170,7 @@ func TestPgBouncerPoolsSessions(t *testing.T) {
 	if err := os.WriteFile(users, []byte(`"postgres" "secret"`+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	port := pgtest.Port(t)
+	port := porttest.Free(t)
 	run(t, bouncer, example(t, "pgbouncer.ini", "port=5000", "port="+strconv.Itoa(s.Port), "listen_addr = *", "listen_addr = 127.0.0.1",
 		"listen_port = 6432", "listen_port = "+strconv.Itoa(port), "/etc/pgbouncer/userlist.txt", users))
 	backend := func() (pid int) {

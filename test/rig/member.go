@@ -23,6 +23,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/regent-ha/regent/internal/guard"
+	"github.com/regent-ha/regent/internal/porttest"
 	"github.com/regent-ha/regent/internal/postgres/pgtest"
 )
 
@@ -49,7 +50,7 @@ type process struct {
 // NewMember prepares a member of the cluster in that etcd; "" leaves the store's section out of its configuration.
 func NewMember(t testing.TB, name, etcd string) *Member {
 	t.Helper()
-	m := &Member{Name: name, Dir: pgtest.Dir(t), PGPort: pgtest.Port(t), API: fmt.Sprintf("127.0.0.1:%d", pgtest.Port(t))}
+	m := &Member{Name: name, Dir: pgtest.Dir(t), PGPort: porttest.Free(t), API: fmt.Sprintf("127.0.0.1:%d", porttest.Free(t))}
 	m.Data = filepath.Join(m.Dir, "data")
 	store := ""
 	if etcd != "" {

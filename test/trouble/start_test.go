@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/regent-ha/regent/internal/porttest"
 	"github.com/regent-ha/regent/internal/postgres/pgtest"
 	"github.com/regent-ha/regent/test/rig"
 )
@@ -66,7 +67,7 @@ func TestFatal(t *testing.T) {
 		},
 		"embedded etcd port in use": {
 			func(t *testing.T, s scene) {
-				address := fmt.Sprintf("127.0.0.1:%d", pgtest.Port(t))
+				address := fmt.Sprintf("127.0.0.1:%d", porttest.Free(t))
 				occupy(t, address)
 				s.Edit(t, "etcd3: {", "raft: {self_addr: '"+address+"', partner_addrs: ['127.0.0.1:1', '127.0.0.1:2'], data_dir: '"+s.Dir+"/etcd'}\n#")
 			},

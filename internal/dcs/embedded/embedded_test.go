@@ -16,6 +16,7 @@ import (
 	"github.com/regent-ha/regent/internal/dcs/dcstest"
 	"github.com/regent-ha/regent/internal/dcs/etcd"
 	"github.com/regent-ha/regent/internal/dcs/etcd/etcdtest"
+	"github.com/regent-ha/regent/internal/porttest"
 )
 
 func TestMain(m *testing.M) { etcdtest.Main(m) }
@@ -33,7 +34,7 @@ func run(t *testing.T, c Config) *Server {
 	return s
 }
 
-func address(t *testing.T) string { return fmt.Sprintf("127.0.0.1:%d", dcstest.FreePort(t)) }
+func address(t *testing.T) string { return fmt.Sprintf("127.0.0.1:%d", porttest.Free(t)) }
 
 func ready(t *testing.T, servers ...*Server) {
 	t.Helper()
@@ -135,7 +136,7 @@ func TestConfigIsChecked(t *testing.T) {
 func three(t *testing.T) (configs []Config) {
 	var addresses []string
 	for range 3 {
-		addresses = append(addresses, fmt.Sprintf("127.0.0.1:%d", dcstest.FreePorts(t, 2)))
+		addresses = append(addresses, fmt.Sprintf("127.0.0.1:%d", porttest.FreeInRow(t, 2)))
 	}
 	for i, self := range addresses {
 		c := Config{DataDir: t.TempDir(), SelfAddr: self}

@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"github.com/regent-ha/regent/internal/dcs"
-	"github.com/regent-ha/regent/internal/dcs/dcstest"
 	"github.com/regent-ha/regent/internal/dcs/etcd"
 	"github.com/regent-ha/regent/internal/dcs/etcd/etcdtest"
+	"github.com/regent-ha/regent/internal/porttest"
 )
 
 // silent is an address that takes connections and never says a word.
@@ -23,7 +23,7 @@ func silent(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-func nowhere(t *testing.T) string { return fmt.Sprintf("127.0.0.1:%d", dcstest.FreePort(t)) }
+func nowhere(t *testing.T) string { return fmt.Sprintf("127.0.0.1:%d", porttest.Free(t)) }
 
 func TestDeadEndpoints(t *testing.T) {
 	t.Parallel()

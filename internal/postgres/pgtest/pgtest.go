@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -24,6 +23,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/regent-ha/regent/internal/porttest"
 )
 
 // Main is the TestMain of a package that starts PostgreSQL, which refuses to run as root: as root it runs the
@@ -227,17 +228,6 @@ func below(dir string) (pids []int) {
 	return pids
 }
 
-// Port returns a TCP port of the loopback address that is free right now.
-func Port(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 // Server is one PostgreSQL, run directly: what tests use as the other side.
 type Server struct {
 	Version
@@ -252,7 +242,7 @@ func New(t testing.TB, initdb ...string) *Server {
 	t.Helper()
 	v := Installed(t)
 	root := Dir(t)
-	s := &Server{Version: v, Dir: filepath.Join(root, "data"), Port: Port(t), SocketDir: root}
+	s := &Server{Version: v, Dir: filepath.Join(root, "data"), Port: porttest.Free(t), SocketDir: root}
 	args := append([]string{"-D", s.Dir, "-U", "postgres", "-A", "trust", "--no-sync", "--encoding=UTF8", "--locale=C"}, initdb...)
 	s.run(t, "initdb", args...)
 	s.Configure(t, fmt.Sprintf("port = %d\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '%s'\nfsync = off\nwal_log_hints = on\ndynamic_shared_memory_type = mmap\n"+

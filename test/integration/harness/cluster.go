@@ -15,6 +15,7 @@ import (
 	"github.com/regent-ha/regent/internal/dcs/etcd"
 	"github.com/regent-ha/regent/internal/dcs/etcd/etcdtest"
 	"github.com/regent-ha/regent/internal/guard"
+	"github.com/regent-ha/regent/internal/porttest"
 	"github.com/regent-ha/regent/internal/postgres/pgtest"
 )
 
@@ -50,10 +51,10 @@ func New(t testing.TB, o Options) *Cluster {
 		t.Fatal(err)
 	}
 	for i := range o.Members {
-		m := &Member{Name: fmt.Sprintf("m%d", i), Port: dcstest.FreePort(t), Store: dcstest.NewProxy(t, address), cluster: c}
+		m := &Member{Name: fmt.Sprintf("m%d", i), Port: porttest.Free(t), Store: dcstest.NewProxy(t, address), cluster: c}
 		m.Dir = filepath.Join(dir, m.Name)
 		m.Data = filepath.Join(m.Dir, "data")
-		m.api = fmt.Sprintf("127.0.0.1:%d", dcstest.FreePort(t))
+		m.api = fmt.Sprintf("127.0.0.1:%d", porttest.Free(t))
 		if m.API, err = client.New("http://"+m.api, client.Options{Timeout: 3 * time.Second}); err != nil {
 			t.Fatal(err)
 		}

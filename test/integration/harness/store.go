@@ -9,8 +9,8 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/regent-ha/regent/internal/dcs/dcstest"
 	"github.com/regent-ha/regent/internal/dcs/etcd/etcdtest"
+	"github.com/regent-ha/regent/internal/porttest"
 )
 
 // store is the one etcd of this test binary; clusters share it, each with a scope of its own.
@@ -39,8 +39,8 @@ func startStore(t testing.TB) (address, scope string) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	store.address = fmt.Sprintf("127.0.0.1:%d", dcstest.FreePort(t))
-	url, peer := "http://"+store.address, fmt.Sprintf("http://127.0.0.1:%d", dcstest.FreePort(t))
+	store.address = fmt.Sprintf("127.0.0.1:%d", porttest.Free(t))
+	url, peer := "http://"+store.address, fmt.Sprintf("http://127.0.0.1:%d", porttest.Free(t))
 	cmd := exec.Command(etcdtest.Program(t), "--name=e1", "--data-dir="+filepath.Join(dir, "data"), "--log-level=warn",
 		"--listen-client-urls="+url, "--advertise-client-urls="+url, "--initial-cluster=e1="+peer,
 		"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer)

@@ -25,6 +25,7 @@ import (
 	"github.com/regent-ha/regent/internal/dcs"
 	"github.com/regent-ha/regent/internal/dcs/dcstest"
 	"github.com/regent-ha/regent/internal/dcs/etcd"
+	"github.com/regent-ha/regent/internal/porttest"
 )
 
 // Main raises how many tests run at once: these wait for servers and expiries, they do not compute.
@@ -55,12 +56,12 @@ func Program(t testing.TB) string {
 
 // Start runs one etcd until the test ends. A scheme other than http needs the matching args.
 func Start(t testing.TB, scheme string, args ...string) *Server {
-	return newServer(t, scheme, "e1", map[string]int{"e1": dcstest.FreePort(t)}, args...)
+	return newServer(t, scheme, "e1", map[string]int{"e1": porttest.Free(t)}, args...)
 }
 
 // StartThree runs a cluster of three.
 func StartThree(t testing.TB) (servers []*Server) {
-	peers := map[string]int{"e1": dcstest.FreePort(t), "e2": dcstest.FreePort(t), "e3": dcstest.FreePort(t)}
+	peers := map[string]int{"e1": porttest.Free(t), "e2": porttest.Free(t), "e3": porttest.Free(t)}
 	for _, name := range slices.Sorted(maps.Keys(peers)) {
 		servers = append(servers, newServer(t, "http", name, peers))
 	}
@@ -73,7 +74,7 @@ func newServer(t testing.TB, scheme, name string, peers map[string]int, args ...
 		cluster = append(cluster, fmt.Sprintf("%s=http://127.0.0.1:%d", name, port))
 	}
 	peerURL := fmt.Sprintf("http://127.0.0.1:%d", peers[name])
-	s := &Server{Address: fmt.Sprintf("127.0.0.1:%d", dcstest.FreePort(t)), Peer: peers[name]}
+	s := &Server{Address: fmt.Sprintf("127.0.0.1:%d", porttest.Free(t)), Peer: peers[name]}
 	url := scheme + "://" + s.Address
 	s.args = append([]string{Program(t), "--name=" + name, "--data-dir=" + filepath.Join(t.TempDir(), "data"), "--logger=zap", "--log-level=error",
 		"--listen-client-urls=" + url, "--advertise-client-urls=" + url, "--initial-cluster=" + strings.Join(cluster, ","),

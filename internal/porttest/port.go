@@ -1,4 +1,5 @@
-package dcstest
+// Package porttest finds ports for servers under test.
+package porttest
 
 import (
 	"fmt"
@@ -7,12 +8,12 @@ import (
 	"testing"
 )
 
-// FreePort is FreePorts for one.
-func FreePort(t testing.TB) int { return FreePorts(t, 1) }
+// Free is FreeInRow for one.
+func Free(t testing.TB) int { return FreeInRow(t, 1) }
 
-// FreePorts returns the first of n free TCP ports in a row on the loopback, for a server that cannot choose one itself. They lie
+// FreeInRow returns the first of n free TCP ports in a row on the loopback, for a server that cannot choose one itself. They lie
 // below the ports that outgoing connections use, and other tests keep away from them until this one ends.
-func FreePorts(t testing.TB, n int) int {
+func FreeInRow(t testing.TB, n int) int {
 	t.Helper()
 	for range 1000 {
 		first := 20000 + rand.N(12000)
