@@ -6,6 +6,7 @@ import (
 
 	"github.com/regent-ha/regent/internal/cluster"
 	"github.com/regent-ha/regent/internal/config"
+	"github.com/regent-ha/regent/internal/ha"
 )
 
 // The methods of the configuration reach the instance, and the decisions know what they can do without.
@@ -41,6 +42,37 @@ func TestMethodsOfTheConfiguration(t *testing.T) {
 		}
 		if have := fmt.Sprint(l.CanBootstrap, l.CustomBootstrap, l.NoLeaderClone); have != c.limits {
 			t.Errorf("%s: limits: have %s, want %s", c.text, have, c.limits)
+		}
+	}
+}
+
+// The leader is spared where somebody else offers a copy.
+func TestCloneSource(t *testing.T) {
+	member := func(name, more string) cluster.Member {
+		v, err := cluster.DecodeMember(name, []byte(`{"conn_url":"postgres://`+name+`:5432/postgres","state":"running","role":"replica"`+more+`}`), 1, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	const offers = `,"tags":{"clonefrom":true}`
+	leader := cluster.Upstream{Name: "pg1", Host: "pg1", Port: 5432}
+	for name, c := range map[string]struct {
+		members []cluster.Member
+		clone   ha.Clone
+		want    string
+	}{
+		"nobody offers":   {[]cluster.Member{member("pg1", ""), member("pg2", "")}, ha.Clone{From: leader}, "pg1 false"},
+		"two offer":       {[]cluster.Member{member("pg1", ""), member("pg2", offers), member("pg3", offers)}, ha.Clone{From: leader}, "pg3 false"},
+		"the leader does": {[]cluster.Member{member("pg1", offers), member("pg2", "")}, ha.Clone{From: leader}, "pg1 false"},
+		"oneself":         {[]cluster.Member{member("me", offers)}, ha.Clone{From: leader}, "pg1 false"},
+		"it is down":      {[]cluster.Member{member("pg2", `,"state":"stopped"`+offers)}, ha.Clone{From: leader}, "pg1 false"},
+		"as asked for":    {[]cluster.Member{member("pg2", offers)}, ha.Clone{From: leader, FromLeader: true}, "pg1 true"},
+		"nobody leads":    {[]cluster.Member{member("pg2", offers)}, ha.Clone{}, " false"},
+	} {
+		s := cloneSource(c.clone, &cluster.Snapshot{Members: c.members, Leader: cluster.Leader{Name: "pg1"}}, "me", func(n int) int { return n - 1 })
+		if have := fmt.Sprint(s.Name, " ", s.BaseBackup); have != c.want {
+			t.Errorf("%s: have %s, want %s", name, have, c.want)
 		}
 	}
 }

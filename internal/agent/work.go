@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -26,7 +27,9 @@ func (a *Agent) job(action ha.Action, f basis) (*job, error) {
 	case ha.Bootstrap:
 		return begin(ha.JobBootstrap, plain(a.bootstrap))
 	case ha.Clone:
-		return begin(ha.JobClone, plain(func(ctx context.Context, p postgres.Progress) error { return a.clone(ctx, action, p) }))
+		return begin(ha.JobClone, plain(func(ctx context.Context, p postgres.Progress) error {
+			return a.clone(ctx, action, cloneSource(action, f.store, a.name, rand.IntN), p)
+		}))
 	case ha.StartStandby:
 		return begin(ha.JobStart, plain(func(ctx context.Context, p postgres.Progress) error {
 			return a.start(ctx, postgres.AsStandby, action.Upstream, p)
@@ -99,7 +102,27 @@ func (a *Agent) bootstrap(ctx context.Context, p postgres.Progress) error {
 	return nil
 }
 
-func (a *Agent) clone(ctx context.Context, c ha.Clone, p postgres.Progress) error {
+// cloneSource is one of the members that offer themselves by the tag clonefrom, so that the leader is spared; else the leader (ha.md 2.12).
+func cloneSource(c ha.Clone, s *cluster.Snapshot, self string, random func(int) int) postgres.Source {
+	leader := source(c.From)
+	leader.BaseBackup = c.FromLeader
+	if c.FromLeader || s == nil || c.From.Host == "" {
+		return leader
+	}
+	var offers []postgres.Source
+	for _, m := range s.Members {
+		host, port, ok := m.HostPort()
+		if ok && m.Tags.CloneFrom() && m.State == cluster.Running && m.Name != self && m.Name != s.Leader.Name {
+			offers = append(offers, postgres.Source{Host: host, Port: port, Name: m.Name})
+		}
+	}
+	if len(offers) == 0 {
+		return leader
+	}
+	return offers[random(len(offers))]
+}
+
+func (a *Agent) clone(ctx context.Context, c ha.Clone, from postgres.Source, p postgres.Progress) error {
 	if c.Remove || c.Replace {
 		if err := a.stopNow(ctx, cluster.Replica); err != nil {
 			return err
@@ -121,7 +144,8 @@ func (a *Agent) clone(ctx context.Context, c ha.Clone, p postgres.Progress) erro
 			a.log.Warn("the diverged data directory was moved aside", "to", to)
 		}
 	}
-	return a.pg.Clone(ctx, source(c.From), p)
+	a.log.Info("copy the data of another member", "from", from.String())
+	return a.pg.Clone(ctx, from, p)
 }
 
 func (a *Agent) start(ctx context.Context, mode postgres.StartMode, up cluster.Upstream, p postgres.Progress) error {

@@ -134,7 +134,6 @@ func (i *Installation) featureFindings() []Finding {
 			"move the cluster to etcd3 with Patroni first; or stop all members, and start them with Regent: PostgreSQL's data stays"},
 		{"citus", doc.Get("citus") != nil, problem, "Citus is not supported", "stay with Patroni for this cluster"},
 		{"watchdog.driver", driver != "" && driver != "default", warning, "only the default driver counts", "remove the key"},
-		{"tags.clonefrom", i.Settings.Tags.CloneFrom(), warning, "a new replica is always copied from the leader", ""},
 	})
 }
 

@@ -286,7 +286,7 @@ func (v *View) request() (Decision, bool) {
 			return v.again(RequestTaken, "reinitialize is refused: this member leads, or there is no leader to clone from"), true
 		}
 		v.Memory.RewindFailed = false
-		return v.again(Reinitializing, "asked for by an operator", Clone{From: leader, Remove: true, Request: r.ID}), true
+		return v.again(Reinitializing, "asked for by an operator", Clone{From: leader, Remove: true, Request: r.ID, FromLeader: r.FromLeader}), true
 	}
 	if r := v.Asked.Restart; r != nil && r.ID != v.Memory.DoneRestart {
 		v.Memory.DoneRestart = r.ID

@@ -56,10 +56,11 @@ type (
 	CancelBootstrap struct{}
 	// Clone copies the data of another member into the empty data directory.
 	Clone struct {
-		From    cluster.Upstream
-		Replace bool // what is in the directory is moved aside first
-		Remove  bool // ... or removed, where the configuration says so
-		Request int  // the reinitialize request that this answers, if any
+		From       cluster.Upstream
+		Replace    bool // what is in the directory is moved aside first
+		Remove     bool // ... or removed, where the configuration says so
+		Request    int  // the reinitialize request that this answers, if any
+		FromLeader bool // it wants a copy of the leader itself, by pg_basebackup
 	}
 	// Recover runs crash recovery in single-user mode.
 	Recover struct{}
