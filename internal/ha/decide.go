@@ -60,6 +60,7 @@ func (v *View) remember() {
 			*t = v.Now
 		}
 	}
+	v.rememberCrash()
 	stamp(&m.Down, !p.Running())
 	stamp(&m.Silent, p.Running() && (!p.Queried || p.Ready != cluster.Accepting))
 	stamp(&m.Dry, p.Queried && p.InRecovery && p.ReplicationState() != cluster.StateStreaming)
@@ -75,7 +76,7 @@ func (v *View) remember() {
 			m.Former, m.FormerName, m.FormerAt = v.Store.Members, v.leader(), v.Store.History.ClusterTimeline()
 		}
 		if v.leader() != "" && v.leader() != v.Self {
-			m.GiveUp, m.Promoted = false, 0
+			m.GiveUp, m.Promoted, m.Crashes = false, 0, nil
 			if p.Queried { // until then a paused member must still know that it is to come back
 				m.HandedOver = time.Time{}
 			}
@@ -99,6 +100,29 @@ func (v *View) remember() {
 		}
 	}
 	v.rememberRebuilding()
+}
+
+// A primary that crashes that often in that time is handed over when somebody can take it (ha.md G12).
+const (
+	crashLimit  = 3
+	crashWindow = 5 * time.Minute
+)
+
+// rememberCrash notes that the primary which leads has ceased to answer, by no doing of ours. A postmaster that restarts after the crash of a
+// backend lives and refuses connections; one that is frozen does not refuse them, and has a limit of its own.
+func (v *View) rememberCrash() {
+	m, p := &v.Memory, &v.Postgres
+	answered := m.Started && m.Down.IsZero() && m.Silent.IsZero() && m.Role == cluster.Primary
+	crashed := p.Running() && p.Ready == cluster.Rejecting || !p.Running() && p.Control != nil && p.Control.State == cluster.ControlInProduction
+	if answered && crashed && v.mine() && v.Job == nil {
+		m.Crashes = append(slices.Clone(m.Crashes[max(0, len(m.Crashes)-crashLimit+1):]), v.Now)
+	}
+}
+
+// crashesOften says whether starting the primary once more is no longer the best that can be done.
+func (v *View) crashesOften() bool {
+	c := v.Memory.Crashes
+	return len(c) == crashLimit && v.since(c[0]) < crashWindow
 }
 
 // rememberRebuilding notes how rewinds and clones ended, because Ended only tells of the last job.
@@ -226,7 +250,7 @@ func (v *View) whileBusy() Decision {
 			return v.again(ResumeLeader, "the lock bears our name; "+string(v.Job.Name)+" goes on", AcquireLeader{})
 		}
 		if v.mine() && !v.Limits.Paused && v.since(v.Job.Since) >= v.startTimeout() {
-			return v.giveUpStarting(JobTooLong)
+			return v.giveUpStarting(JobTooLong, tooLong)
 		}
 		if v.Job.Name == JobStart {
 			if d, ok := v.repoint(); ok {
@@ -263,17 +287,21 @@ func (v *View) startTimeout() time.Duration {
 	return v.Limits.PrimaryStart
 }
 
+const tooLong = "the start takes too long"
+
+var often = fmt.Sprintf("it crashed %d times within %s", crashLimit, crashWindow)
+
 // giveUpStarting hands the lock to somebody else, if there is somebody (ha.md 2.3).
-func (v *View) giveUpStarting(r Reason) Decision {
+func (v *View) giveUpStarting(r Reason, why string) Decision {
 	fit, detail, ask := v.failoverPossible("", 0)
 	switch {
 	case ask != nil:
-		return v.again(r, "the start takes too long; ask who could take over", *ask)
+		return v.again(r, why+"; ask who could take over", *ask)
 	case fit != "":
 		v.Memory.GiveUp = true // the lock is released when PostgreSQL is down, not before
-		return v.again(r, "the start takes too long and "+detail, Demote{Mode: Immediate})
+		return v.again(r, why+" and "+detail, Demote{Mode: Immediate})
 	default:
-		return v.soon(time.Second, r, "the start takes too long, but "+detail)
+		return v.soon(time.Second, r, why+", but "+detail)
 	}
 }
 
@@ -385,8 +413,10 @@ func (v *View) whileSilent() Decision {
 	case v.leader() == v.Self && !v.live():
 		v.Memory.Unproven = true
 		return v.again(ResumeLeader, "the lock bears our name", AcquireLeader{})
+	case v.mine() && !v.Limits.Paused && v.crashesOften() && v.Postgres.Ready == cluster.Rejecting:
+		return v.giveUpStarting(CrashFailover, often)
 	case v.mine() && !v.Limits.Paused && v.since(v.Memory.Silent) >= v.startTimeout() && v.Postgres.Ready != cluster.Accepting:
-		return v.giveUpStarting(StartTooLong) // but never a server that serves others: a wrong password of ours is no reason to stop it
+		return v.giveUpStarting(StartTooLong, tooLong) // but never a server that serves others: a wrong password of ours is no reason to stop it
 	default:
 		if d, ok := v.repoint(); ok {
 			return d

@@ -51,17 +51,25 @@ func (v *View) leaderDown() Decision {
 		return v.soon(100*time.Millisecond, LockExpiring, "the lock is about to run out unrenewed: what would be started now would have to be stopped at once")
 	case !v.crashed():
 		return v.again(StartToPromote, "the lock is ours: start, then promote", StartStandby{})
-	case v.Limits.PrimaryStart > 0:
+	case v.Limits.PrimaryStart == 0:
+		return v.afterCrash("primary_start_timeout is 0")
+	case v.crashesOften():
+		return v.afterCrash(often)
+	default:
 		return v.again(CrashRestart, "the primary stopped by itself and the lock is ours", StartPrimary{})
 	}
+}
+
+// afterCrash lets somebody else lead at once, if there is somebody; else a crashed primary is started as it was.
+func (v *View) afterCrash(why string) Decision {
 	fit, detail, ask := v.failoverPossible("", 0)
 	switch {
 	case ask != nil:
-		return v.again(CrashFailover, "primary_start_timeout is 0: ask who could take over", *ask)
+		return v.again(CrashFailover, why+": ask who could take over", *ask)
 	case fit != "":
-		return v.again(CrashFailover, "primary_start_timeout is 0 and "+detail, ReleaseLeader{Optime: v.finalPosition()})
+		return v.again(CrashFailover, why+" and "+detail, ReleaseLeader{Optime: v.finalPosition()})
 	default:
-		return v.again(CrashRestart, "primary_start_timeout is 0, but "+detail, StartPrimary{})
+		return v.again(CrashRestart, why+", but "+detail, StartPrimary{})
 	}
 }
 

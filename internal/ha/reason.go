@@ -36,7 +36,7 @@ const (
 	StillStarting   Reason = "starting"          // a postmaster lives but does not accept connections yet
 	StartTooLong    Reason = "start-too-long"    // the leader's PostgreSQL does not come up and somebody else can take over
 	CrashRestart    Reason = "crash-restart"     // the primary crashed and the lock is ours: start it as it was
-	CrashFailover   Reason = "crash-failover"    // primary_start_timeout is 0 and somebody else can take over
+	CrashFailover   Reason = "crash-failover"    // primary_start_timeout is 0 or the primary crashes again and again, and somebody else can take over
 	StartFailed     Reason = "start-failed"      // the next try waits for the next cycle
 	LeaderCannotRun Reason = "leader-cannot-run" // we hold the lock and PostgreSQL does not start
 	ResumeLeader    Reason = "resume-leader"     // the lock bears our name from before the agent restarted

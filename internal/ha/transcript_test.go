@@ -36,7 +36,7 @@ import (
 //	unfenced   TEXT: why this member must not lead
 //	limits     paused standby-cluster sync no-bootstrap has-config no-slots no-rewind remove-on-rewind-failure remove-on-divergence no-leader-clone check-timeline primary-start= slots-ttl= max-lag=
 //	tags       nofailover priority= nostream replicatefrom=
-//	memory     kept | fresh role= joined leaderless= unlocked= holding= handed-over= no-race-for= crash-tried rewind-failed give-up promoted= silent= former=pg1 pointed=pg1 pointed-ago=1m source=pg1 source-tl=1 rewind-tried=
+//	memory     kept | fresh role= joined leaderless= unlocked= holding= handed-over= no-race-for= crash-tried rewind-failed give-up crashes=4m,2m promoted= silent= former=pg1 pointed=pg1 pointed-ago=1m source=pg1 source-tl=1 rewind-tried=
 //	protected  slot names            checkpointed  timeline
 //
 // "memory kept" takes the memory of the decision before, "after" the time that has passed since.
@@ -669,6 +669,11 @@ func (b *builder) memory(w words) {
 	m.Source, m.SourceTimeline = w.text("source", ""), cluster.Timeline(number(w.text("source-tl", "1")))
 	if s, ok := w.value("rewind-tried"); ok {
 		m.RewindTried, m.RewindError = now.Add(-duration(s)), "connection to server was lost"
+	}
+	if s, ok := w.value("crashes"); ok {
+		for ago := range strings.SplitSeq(s, ",") {
+			m.Crashes = append(m.Crashes, now.Add(-duration(ago)))
+		}
 	}
 	m.Role = cluster.Role(w.text("role", ""))
 	m.Joined, m.Started = w.flag("joined"), w.flag("started")

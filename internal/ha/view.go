@@ -171,6 +171,7 @@ type Memory struct {
 	Role       cluster.Role     // what we last were; empty until PostgreSQL was seen running
 	Started    bool             // PostgreSQL has been seen running by this agent
 	Down       time.Time        // since when it is down; zero: it runs
+	Crashes    []time.Time      // when it last stopped by itself to answer as the primary that leads; crashLimit of them at most
 	Silent     time.Time        // since when a living postmaster does not accept; zero: it does, or is down
 	Ahead      time.Time        // since when a standby has received more than it replays and its leader has, without a change; zero: it has not
 	AheadAt    cluster.LSN      // ... and up to where

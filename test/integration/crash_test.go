@@ -160,3 +160,30 @@ func backend(t *testing.T, m *harness.Member, query string) string {
 	}
 	return pid
 }
+
+// The leader's PostgreSQL crashes, is started again, and crashes again: two times that is borne, the third time the other member leads.
+// The first comes back as its replica.
+func TestPrimaryCrashesAgainAndAgain(t *testing.T) {
+	t.Parallel()
+	c := harness.Start(t, harness.Options{})
+	old, w := c.Healthy(t, harness.Patience), c.Write(t)
+	other := c.Others(old)[0]
+	for range 2 {
+		old.SignalPostmaster(t, syscall.SIGKILL)
+		w.AdvanceOn(t, old, harness.Patience)
+		if now := c.Healthy(t, harness.Patience); now != old {
+			t.Fatalf("have leader %s, want %s", now.Name, old.Name)
+		}
+	}
+	old.SignalPostmaster(t, syscall.SIGKILL)
+	last := time.Now()
+	w.AdvanceOn(t, other, harness.Patience)
+	harness.Quick(t, "the other member writes after the third crash", time.Since(last), 10*time.Second)
+	if !old.Logged("it crashed 3 times within 5m0s") {
+		t.Error("the log does not say why the lock was handed over")
+	}
+	if now := c.Healthy(t, harness.Patience); now != other {
+		t.Errorf("have leader %s, want %s", now.Name, other.Name)
+	}
+	w.Audit(t, 50) // what the crashed one had not sent
+}

@@ -151,8 +151,8 @@ var ofLeader = []mutation{
 	one("start as a primary without the lock after a crash", haDown,
 		"case v.mine():\n\t\treturn v.leaderDown()", "case v.mine() || v.crashed():\n\t\treturn v.leaderDown()", "V18"),
 	one("lock released before the start is given up", haDecide,
-		"return v.again(r, \"the start takes too long and \"+detail, Demote{Mode: Immediate})",
-		"return v.again(r, \"the start takes too long and \"+detail, ReleaseLeader{}, Demote{Mode: Immediate})", "V1", "V2"),
+		"return v.again(r, why+\" and \"+detail, Demote{Mode: Immediate})",
+		"return v.again(r, why+\" and \"+detail, ReleaseLeader{}, Demote{Mode: Immediate})", "V1", "V2"),
 }
 
 // ofHandover: switchover, failover, and an agent that leaves.
