@@ -225,13 +225,17 @@ func (a *Agent) promote(ctx context.Context, above cluster.Timeline, p postgres.
 	return ended, nil
 }
 
+// senderPatience is how long standbys may take for the last WAL of a server that stops. Half of PostgreSQL's default wal_sender_timeout:
+// a standby that says nothing for so long is not on its way.
+const senderPatience = 30 * time.Second
+
 // stopForSwitchover stops the leader in order. As soon as its shutdown checkpoint is written the loop looks for
 // a member that has it; the lock is kept alive meanwhile.
 func (a *Agent) stopForSwitchover(f basis) jobWork {
 	return func(ctx context.Context, _ postgres.Progress) (loop.JobEnded, error) {
 		var ended loop.JobEnded
 		err := a.pg.Stop(ctx, postgres.StopOptions{
-			Mode: postgres.Fast, Checkpoint: true, BeforeStop: true,
+			Mode: postgres.Fast, Checkpoint: true, BeforeStop: true, SendersAfter: senderPatience,
 			OnShutdownCheckpoint: func(checkpoint, previous cluster.LSN) {
 				a.tell(loop.ShutdownCheckpoint{Checkpoint: checkpoint, Previous: previous})
 				ended.Ended.Checkpoint, ended.Ended.Previous = checkpoint, previous
@@ -256,7 +260,7 @@ func (a *Agent) demote(ctx context.Context, d ha.Demote) error {
 		left := max(d.Until.Sub(a.clock()), 0)
 		o.Mode, o.ImmediateAfter, o.KillAfter = postgres.Fast, left/2+time.Millisecond, left*3/4+time.Millisecond
 	default:
-		o.Mode, o.BeforeStop = postgres.Fast, true
+		o.Mode, o.BeforeStop, o.SendersAfter = postgres.Fast, true, senderPatience
 	}
 	if err := a.pg.Stop(ctx, o); err != nil {
 		return err

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -341,5 +343,33 @@ func TestKeptData(t *testing.T) {
 	b.Configure(s)
 	must(t, b.Clone(within(t, 30*time.Second), a.source(), nil))
 	follow(t, b, a)
+	caughtUp(t, b, a)
+}
+
+// A standby is frozen and takes no WAL, and wal_sender_timeout is 0: PostgreSQL alone would wait for ever. The stop ends when its patience
+// does, and in order: the next start needs no recovery.
+func TestStopWithAStuckWalsender(t *testing.T) {
+	t.Parallel()
+	a := bootstrapped(t)
+	b := cloned(t, a, "pg2")
+	caughtUp(t, b, a)
+	a.sql(t, "ALTER SYSTEM SET wal_sender_timeout = 0")
+	a.sql(t, "SELECT pg_reload_conf()")
+	receiver, err := strconv.Atoi(b.sql(t, "SELECT pid FROM pg_stat_wal_receiver"))
+	must(t, err)
+	must(t, syscall.Kill(receiver, syscall.SIGSTOP))
+	defer syscall.Kill(receiver, syscall.SIGCONT)
+	a.sql(t, "CREATE TABLE big AS SELECT repeat(md5(i::text), 200) AS text FROM generate_series(1, 10000) i") // more than sockets hold
+	const patience = 2 * time.Second
+	begun, clean := time.Now(), time.Time{}
+	must(t, a.Stop(within(t, 60*time.Second), StopOptions{Mode: Fast, SendersAfter: patience, OnShutdownCheckpoint: func(cluster.LSN, cluster.LSN) { clean = time.Now() }}))
+	if waited := time.Since(clean); clean.IsZero() || waited < patience {
+		t.Errorf("stopped after %s, %s after the shutdown checkpoint; want at least %s: the standby is given that time", time.Since(begun), waited, patience)
+	}
+	if c, err := a.Control(t.Context()); err != nil || c.State != cluster.ControlShutDown {
+		t.Errorf("have %v, %v, want %s", c.State, err, cluster.ControlShutDown)
+	}
+	startPrimary(t, a)
+	must(t, syscall.Kill(receiver, syscall.SIGCONT))
 	caughtUp(t, b, a)
 }

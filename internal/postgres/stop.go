@@ -34,6 +34,7 @@ type StopOptions struct {
 	BeforeStop        bool          // run the before_stop command
 	ImmediateAfter    time.Duration // then like Immediate; 0: never
 	KillAfter         time.Duration // then kill the postmaster and all its children; 0: never
+	SendersAfter      time.Duration // from the shutdown checkpoint on: walsenders that still wait for their standbys are ended; 0: never
 
 	// OnShutdownCheckpoint is called once, as soon as the control data reports a clean shutdown, though the postmaster
 	// may still run (it archives, or waits for a walsender). checkpoint is the shutdown checkpoint's position;
@@ -121,7 +122,9 @@ type stopping struct {
 	begun       time.Time
 	before      glance
 	safe, clean bool
+	cleanAt     time.Time
 	immediate   bool
+	ending      bool // the walsenders have been told
 }
 
 func (s *stopping) send(signal unix.Signal) {
@@ -133,9 +136,9 @@ func (s *stopping) send(signal unix.Signal) {
 
 // look calls the hooks that are due.
 func (s *stopping) look() {
-	if s.o.OnShutdownCheckpoint != nil && !s.clean {
+	if (s.o.OnShutdownCheckpoint != nil || s.o.SendersAfter > 0) && !s.clean {
 		if g, err := s.p.glance(); err == nil && g.stopped() && !s.before.stopped() {
-			s.clean = true
+			s.clean, s.cleanAt = true, time.Now()
 			s.reached(g)
 		}
 	}
@@ -151,6 +154,9 @@ func (g glance) stopped() bool {
 }
 
 func (s *stopping) reached(g glance) {
+	if s.o.OnShutdownCheckpoint == nil {
+		return
+	}
 	previous := g.checkpoint
 	if before, err := s.p.walSwitchBefore(g.checkpoint, g.timeline); err != nil {
 		s.p.log.LogAttrs(context.Background(), slog.LevelDebug, "record before the shutdown checkpoint cannot be read", slog.Any("error", err))
@@ -170,8 +176,32 @@ func (s *stopping) escalate(ctx context.Context) {
 	case s.o.ImmediateAfter > 0 && after >= s.o.ImmediateAfter && !s.immediate:
 		s.p.log.LogAttrs(ctx, slog.LevelWarn, "PostgreSQL did not stop in time; stopping it immediately", slog.Duration("after", after), slog.Int("pid", s.pid))
 		s.send(unix.SIGQUIT)
+	case s.o.SendersAfter > 0 && s.clean && time.Since(s.cleanAt) >= s.o.SendersAfter:
+		s.endSenders(ctx)
 	}
 }
+
+// endSenders ends walsenders of a server that has written its last record. What they wait for may never come: a standby that is frozen, or
+// a network that is gone. Nothing is lost: the WAL is on this disk, and the standby asks for it again.
+func (s *stopping) endSenders(ctx context.Context) {
+	signal := unix.SIGTERM
+	if time.Since(s.cleanAt) >= s.o.SendersAfter+senderGrace {
+		signal = unix.SIGKILL
+	}
+	for _, q := range s.p.processes(s.p.realDir()) {
+		if !q.child || s.p.role(q.title) != "walsender" {
+			continue
+		}
+		_ = unix.Kill(q.pid, signal)
+		if !s.ending {
+			s.p.log.LogAttrs(ctx, slog.LevelWarn, "a standby does not take the last WAL; its walsender is ended", slog.String("walsender", q.title))
+		}
+	}
+	s.ending = true
+}
+
+// senderGrace is how long a walsender may take to end when it is asked to.
+const senderGrace = 5 * time.Second
 
 // killAll suspends the postmaster, so that it starts no new children, kills the children and then itself.
 func (p *Instance) killAll(pid int) {
