@@ -94,6 +94,7 @@ func lookAtServer(ctx context.Context, doc *config.Map, dsn string) error {
 	if c.User == "" {
 		c.User = "postgres"
 	}
+	c.RuntimeParams["search_path"] = "pg_catalog" // nobody's functions but PostgreSQL's
 	conn, err := pgx.ConnectConfig(ctx, c)
 	if err != nil {
 		return fmt.Errorf("connect to the running server: %w; give --dsn, or PGHOST, PGPORT, PGUSER and PGPASSWORD", err)

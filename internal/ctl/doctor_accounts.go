@@ -104,6 +104,8 @@ func loginAs(ctx context.Context, a config.Account, host string, port int, datab
 	c.Password, c.ConnectTimeout = a.Password.Reveal(), 5*time.Second
 	if replication != "" {
 		c.RuntimeParams["replication"] = "true"
+	} else {
+		c.RuntimeParams["search_path"] = "pg_catalog" // nobody's functions but PostgreSQL's
 	}
 	c.RuntimeParams["application_name"] = "regent doctor"
 	conn, err := pgconn.ConnectConfig(ctx, c)
