@@ -172,7 +172,7 @@ func (a *Agent) restart(ctx context.Context, r ha.RestartPostgres, f basis, p po
 	if f.postgres.Queried && !f.postgres.InRecovery {
 		role, mode = cluster.Primary, postgres.AsPrimary
 	}
-	if err := a.pg.Stop(ctx, postgres.StopOptions{Mode: postgres.Fast, Checkpoint: true, BeforeStop: true}); err != nil {
+	if err := a.pg.Stop(ctx, postgres.StopOptions{Mode: postgres.Fast, Checkpoint: true, BeforeStop: true, SendersAfter: senderPatience}); err != nil {
 		return err
 	}
 	if mode == postgres.AsPrimary {
