@@ -142,6 +142,9 @@ func (v *View) rememberRebuilding() {
 		m.RewindFailed = v.Ended.Impossible
 		m.RewindTried, m.RewindError = v.Ended.At, v.Ended.Error
 	}
+	if v.Job == nil && (v.Postgres.Queried || v.failed(JobRewind)) {
+		m.Source = "" // it has come to what it needed from there, or has taken nothing
+	}
 }
 
 // fence stops a PostgreSQL that writes, or is about to, without a live lock. It comes before
@@ -440,8 +443,8 @@ func (v *View) startsInVain() (Decision, bool) {
 	if m, _ := v.Store.Member(leader.Name); m.Role != cluster.Primary {
 		return Decision{}, false
 	}
-	if v.Memory.Source == leader.Name && v.Memory.SourceTimeline == v.leaderTimeline() {
-		return Decision{}, false // what it waits for was written by this leader, and is flushed late: it only looks ahead of it
+	if v.rewoundTo(leader) {
+		return Decision{}, false
 	}
 	switch v.verdict() {
 	case "":
@@ -450,4 +453,11 @@ func (v *View) startsInVain() (Decision, bool) {
 		return v.diverged(leader), true
 	}
 	return Decision{}, false
+}
+
+// rewoundTo says whether the directory was rewound to this leader, and has not answered since. It waits for what was written there and may be
+// flushed late: it only looks ahead of it. On a later timeline the leader has crashed meanwhile, and may have lost that. It tells
+// none while it does not answer.
+func (v *View) rewoundTo(leader cluster.Upstream) bool {
+	return v.Memory.Source == leader.Name && v.Memory.SourceTimeline >= v.leaderTimeline()
 }

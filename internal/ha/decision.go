@@ -209,7 +209,7 @@ func (v *View) decide(r Reason, detail string, actions ...Action) Decision {
 	return Decision{Reason: r, Detail: detail, Actions: actions, Memory: v.Memory, Within: v.Limits.LoopWait, Permit: v.live()}
 }
 
-// point notes where an action tells PostgreSQL to stream from, or takes the data directory from.
+// point notes where an action tells PostgreSQL to stream from, or rewinds it to.
 func (v *View) point(a Action) {
 	switch a := a.(type) {
 	case StartStandby:
@@ -219,10 +219,15 @@ func (v *View) point(a Action) {
 	case RestartPostgres:
 		v.Memory.Pointed, v.Memory.PointedAt = a.Upstream, v.Now
 	case Rewind:
-		v.Memory.Source, v.Memory.SourceTimeline = a.Leader.Name, v.leaderTimeline()
+		v.Memory.Source, v.Memory.SourceTimeline = a.Leader.Name, v.sourceTimeline()
 	case Clone:
-		v.Memory.Source, v.Memory.SourceTimeline = a.From.Name, v.leaderTimeline()
+		v.Memory.Source = "" // what it has to come to was flushed before it ended
 	}
+}
+
+// sourceTimeline is the leader's, at least.
+func (v *View) sourceTimeline() cluster.Timeline {
+	return max(v.leaderTimeline(), v.Store.History.ClusterTimeline())
 }
 
 // again is decide, but the next decision follows as soon as the actions are done.

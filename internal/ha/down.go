@@ -137,6 +137,8 @@ func (v *View) replicaDown() Decision {
 		return v.again(StartReplica, "PostgreSQL is "+string(v.Postgres.Control.State)+": where its WAL ends is known when it runs; compare then", StartStandby{up})
 	case v.verdict() == "":
 		return v.again(CompareHistory, "is our WAL part of "+leader.Name+"'s history?", CheckDivergence{leader})
+	case v.verdict() == Diverged && v.rewoundTo(leader):
+		return v.again(StartReplica, "the data directory was rewound to "+leader.Name+", which has not flushed yet what it must come to", StartStandby{up})
 	case v.verdict() == Diverged:
 		return v.diverged(leader)
 	case v.verdict() == DivergenceUnknown && !v.Postgres.StandbySignal && v.since(v.Memory.Down) < v.Limits.TTL:
