@@ -73,7 +73,7 @@ func (v *View) remember() {
 		stamp(&m.Leaderless, v.leader() == "")
 		if v.leader() != "" {
 			v.rememberPublished()
-			m.Former, m.FormerName, m.FormerAt = v.Store.Members, v.leader(), v.Store.History.ClusterTimeline()
+			v.rememberLeader()
 		}
 		if v.leader() != "" && v.leader() != v.Self {
 			m.GiveUp, m.Promoted, m.Crashes = false, 0, nil
@@ -123,6 +123,19 @@ func (v *View) rememberCrash() {
 func (v *View) crashesOften() bool {
 	c := v.Memory.Crashes
 	return len(c) == crashLimit && v.since(c[0]) < crashWindow
+}
+
+// rememberLeader keeps who led, among whom. Its timeline counts once its own key has shown that it is a primary there: the name in the lock alone
+// may be that of a leader of before, by a request that came late.
+func (v *View) rememberLeader() {
+	m := &v.Memory
+	if m.FormerName != v.leader() {
+		m.FormerAt = 0
+	}
+	m.Former, m.FormerName = v.Store.Members, v.leader()
+	if key, _ := v.Store.Member(m.FormerName); key.Role == cluster.Primary && key.Timeline != 0 {
+		m.FormerAt = key.Timeline
+	}
 }
 
 // rememberRebuilding notes how rewinds and clones ended, because Ended only tells of the last job.

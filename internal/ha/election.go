@@ -205,15 +205,15 @@ func (v *View) lagGate() Gate {
 }
 
 // rememberPublished keeps who published the position: a leader under whom it moved. Who takes the lock finds the position of the one before, and
-// where it moved while the lock changed hands nobody is held to have published it. Nor where somebody was promoted meanwhile: the name in the
-// key may be that of a leader of before, by a request that came late.
+// where it moved while the lock changed hands nobody is held to have published it. Nor where somebody was promoted meanwhile, or the name in the
+// lock has not been seen as a primary since: a request of a leader of before came late, and so may what the one after it published.
 func (v *View) rememberPublished() {
 	m, optime := &v.Memory, v.Store.Status.Optime
 	if optime == m.Published {
 		return
 	}
 	m.Published, m.Publisher = optime, ""
-	if m.FormerName == v.leader() && m.FormerAt == v.Store.History.ClusterTimeline() {
+	if m.FormerName == v.leader() && m.FormerAt != 0 && m.FormerAt >= v.Store.History.ClusterTimeline() {
 		m.Publisher = m.FormerName
 	}
 }

@@ -181,7 +181,7 @@ type Memory struct {
 	Leaderless time.Time        // since when there is no leader; zero: there is one
 	Former     []cluster.Member // the members when there was a leader last
 	FormerName string           // that leader
-	FormerAt   cluster.Timeline // the cluster's timeline then
+	FormerAt   cluster.Timeline // its timeline as a primary; 0: it was not seen as one
 	Published  cluster.LSN      // the position in /status, as it was seen then
 	Publisher  string           // the leader that published it; empty: not known
 
