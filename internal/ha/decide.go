@@ -269,6 +269,9 @@ func (v *View) whileBusy() Decision {
 			return v.giveUpStarting(JobTooLong, tooLong)
 		}
 		if v.Job.Name == JobStart {
+			if v.rebuildAsked() && v.rebuildable() {
+				return v.soon(100*time.Millisecond, Reinitializing, "the start under way is not waited for", CancelJob{})
+			}
 			if d, ok := v.repoint(); ok {
 				return d
 			}
@@ -277,7 +280,7 @@ func (v *View) whileBusy() Decision {
 			}
 		}
 	case JobClone, JobFollow, JobDivergence:
-		if r := v.Asked.Reinitialize; r != nil && r.ID != v.Memory.DoneReinit {
+		if v.rebuildAsked() {
 			return v.soon(100*time.Millisecond, Reinitializing, "the job under way is cancelled", CancelJob{})
 		}
 		// A comparison waits for an answer of the former leader, which must not hold up who might follow it.
@@ -323,10 +326,11 @@ func (v *View) giveUpStarting(r Reason, why string) Decision {
 
 // request takes up what people asked for, when nothing else is under way (ha.md 2.13e, 2.13f).
 func (v *View) request() (Decision, bool) {
-	if r := v.Asked.Reinitialize; r != nil && r.ID != v.Memory.DoneReinit {
+	if v.rebuildAsked() {
+		r := v.Asked.Reinitialize
 		v.Memory.DoneReinit = r.ID
-		leader, known := v.leaderUpstream()
-		if v.leader() == v.Self || v.Lock.Held || !known {
+		leader, _ := v.leaderUpstream()
+		if !v.rebuildable() {
 			return v.again(RequestTaken, "reinitialize is refused: this member leads, or there is no leader to clone from"), true
 		}
 		v.Memory.RewindFailed = false
@@ -344,6 +348,18 @@ func (v *View) request() (Decision, bool) {
 		return v.again(RequestTaken, "restart asked for by an operator", RestartPostgres{Request: r.ID, Upstream: up}), true
 	}
 	return Decision{}, false
+}
+
+// rebuildAsked says whether people want this member built anew, and nothing was done about it yet.
+func (v *View) rebuildAsked() bool {
+	r := v.Asked.Reinitialize
+	return r != nil && r.ID != v.Memory.DoneReinit
+}
+
+// rebuildable says whether there is another one to clone from.
+func (v *View) rebuildable() bool {
+	_, known := v.leaderUpstream()
+	return known && !v.Lock.Held
 }
 
 // systemID compares whose data we have with whose cluster this is (ha.md 2.7).

@@ -200,7 +200,7 @@ var ofDirectory = []mutation{
 	one("standby that does not stream is never compared", haReplica,
 		"case v.verdict() == \"\", v.since(v.compareTried()) > compareAgain:", "case false:", "V12", "V18"),
 	one("leader reinitialized", haDecide,
-		"if v.leader() == v.Self || v.Lock.Held || !known {", "if false && !known {", "V13"),
+		"if !v.rebuildable() {", "if false {", "V13"),
 	one("replica follows nobody new", haReplica,
 		"case v.elsewhere(up):\n\t\treturn v.again", "case false:\n\t\treturn v.again", "V12", "V18"),
 }
