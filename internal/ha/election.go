@@ -276,7 +276,7 @@ func (v *View) peerGates() []Gate {
 			gates = append(gates, gate(PeerIsPrimary, false, name+" runs as a primary", "no other primary"))
 		case a.Position > at && !limited && !v.syncLeader(name) && !v.discounted(name, a):
 			gates = append(gates, gate(PeerAhead, false, fmt.Sprintf("%s is ahead: %s", name, a.Position), "at most our "+at.String()))
-		case a.Position == at && at > 0 && a.Priority > v.Tags.Priority && !limited && name != v.Memory.FormerName:
+		case a.Position == at && at > 0 && a.Priority > v.Tags.Priority && !limited && name != v.Memory.FormerName && v.preferring():
 			gates = append(gates, gate(PeerPreferred, false, fmt.Sprintf("%s has failover_priority %d", name, a.Priority), fmt.Sprintf("at most our %d", v.Tags.Priority)))
 		default:
 			gates = append(gates, gate(PeerAhead, true, fmt.Sprintf("%s at %s", name, a.Position), "not ahead of us"))
@@ -288,6 +288,12 @@ func (v *View) peerGates() []Gate {
 	// A running primary is the worst to overlook, so it comes first.
 	slices.SortStableFunc(gates, func(a, b Gate) int { return rank(a) - rank(b) })
 	return gates
+}
+
+// preferring: who has a higher failover_priority is waited for as long as it may take to see that the lock is free. It may be unable to lead, and
+// then it does not say so: its promotion has failed, and it leaves the race to the others for a while.
+func (v *View) preferring() bool {
+	return v.since(v.Memory.Leaderless) < v.Limits.LoopWait+v.Limits.RetryTimeout
 }
 
 // quorumGate: in quorum mode so many voters must be seen not to be ahead that one of them has every acknowledged
