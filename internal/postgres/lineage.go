@@ -40,8 +40,14 @@ func lineage(ctx context.Context, conn *pgconn.PgConn, own, leader cluster.Timel
 	return files, nil
 }
 
-// keepLineage writes those that are not here. The newest comes first: an older one must not become the newest.
+// keepLineage writes those that are not here, and moves newer ones aside: a standby would wait for such a timeline, or not start. The newest comes first:
+// an older one must not become the newest.
 func (p *Instance) keepLineage(files map[cluster.Timeline][]byte, own, leader cluster.Timeline) error {
+	for tl := p.newestHistory(leader); tl > leader; tl-- {
+		if err := p.moveAside(tl); err != nil {
+			return err
+		}
+	}
 	for tl := leader; tl > own; tl-- {
 		name := p.historyFile(tl)
 		have, err := os.ReadFile(name)
@@ -65,11 +71,7 @@ const asideMark = ".aside"
 // would come after them, and PostgreSQL would never start. One that a restore_command finds again is not helped.
 func (p *Instance) moveHistoriesAside(c *cluster.Control) error {
 	own := max(c.CheckpointTLI, c.MinRecoveryTLI)
-	newest := own
-	for exists(p.historyFile(newest + 1)) {
-		newest++
-	}
-	for tl := newest; tl > own; tl-- {
+	for tl := p.newestHistory(own); tl > own; tl-- {
 		history, err := p.LocalHistory(tl)
 		if err != nil {
 			return err
@@ -77,9 +79,24 @@ func (p *Instance) moveHistoriesAside(c *cluster.Control) error {
 		if leadsOn(history, tl, c) {
 			return nil
 		}
-		if err := os.Rename(p.historyFile(tl), p.historyFile(tl)+asideMark); err != nil {
-			return fmt.Errorf("move the history of timeline %d aside, which this server is not on: %w", tl, err)
+		if err := p.moveAside(tl); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// newestHistory is the last timeline after that one whose history file is here, counting up without a gap.
+func (p *Instance) newestHistory(tl cluster.Timeline) cluster.Timeline {
+	for exists(p.historyFile(tl + 1)) {
+		tl++
+	}
+	return tl
+}
+
+func (p *Instance) moveAside(tl cluster.Timeline) error {
+	if err := os.Rename(p.historyFile(tl), p.historyFile(tl)+asideMark); err != nil {
+		return fmt.Errorf("move the history of timeline %d aside, which this server is not on: %w", tl, err)
 	}
 	return nil
 }

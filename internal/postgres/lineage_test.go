@@ -56,6 +56,27 @@ func TestALostLeadersHistoryDoesNotKeepTheLastMemberFromLeading(t *testing.T) {
 	}
 }
 
+// The leader is on timeline 1, after a store was restored from a backup, say, and the history of the timeline 2 that there was came along with a
+// rewind. A standby would not start on it, or wait for it.
+func TestANewerHistoryDoesNotKeepAStandbyFromItsLeader(t *testing.T) {
+	t.Parallel()
+	a := bootstrapped(t)
+	b := cloned(t, a, "pg2")
+	a.sql(t, "CREATE TABLE t (i int)")
+	caughtUp(t, b, a)
+	stopFast(t, b)
+	must(t, os.WriteFile(b.historyFile(2), []byte("1\t0/1000028\tno recovery target specified\n"), 0o600))
+	if err := b.Start(within(t, 20*time.Second), StartOptions{Mode: AsStandby, Upstream: upstreamFrom(a)}); err == nil {
+		t.Fatal("the standby starts although timeline 2 is no child of its history: nothing is shown here")
+	}
+	verdict(t, b, a, 1, NotNeeded)
+	follow(t, b, a)
+	caughtUp(t, b, a)
+	if text, err := os.ReadFile(b.historyFile(2) + ".aside"); err != nil || len(text) == 0 || text[0] != '1' {
+		t.Errorf("have %q, %v; want the file that was there moved aside", text, err)
+	}
+}
+
 func TestWhichHistoriesLeadOn(t *testing.T) {
 	history := []cluster.HistoryEntry{{Timeline: 1, LSN: 0x1000}, {Timeline: 3, LSN: 0x2000}}
 	for _, c := range []struct {

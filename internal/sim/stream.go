@@ -81,8 +81,8 @@ func (s *server) open(from *server) {
 		s.connect(retryInterval)
 		return
 	}
-	if theirs.known > mine.known { // the history file comes first, whether we can follow it or not
-		mine.known, mine.knownHistory = theirs.known, theirs.knownHistory
+	if theirs.tli > mine.known { // the history file comes first, whether we can follow it or not
+		mine.known, mine.knownHistory = theirs.tli, theirs.history
 	}
 	slot := theirs.slot(s.upstream.Slot)
 	if !follows(mine, theirs) || s.upstream.Slot != "" && (slot == nil || slot.user != nil && slot.user.to.m != s.m) {

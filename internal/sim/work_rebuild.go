@@ -55,10 +55,13 @@ func (j *job) compare(leader cluster.Upstream, expected cluster.Timeline, until 
 	})
 }
 
-// keepLineage gives a stopped directory that fits the leader's history file, or it might not start.
+// keepLineage gives a stopped directory that fits the leader's history file and moves newer ones aside, or it might not start.
 func (m *Member) keepLineage(from *server) {
-	if m.server == nil && from.dir.tli > m.dir.known {
-		m.dir.known, m.dir.knownHistory = from.dir.tli, from.dir.history
+	if d := &m.dir; m.server == nil && from.dir.tli != d.known {
+		if d.known > from.dir.tli {
+			d.aside = max(d.aside, d.known)
+		}
+		d.known, d.knownHistory = from.dir.tli, from.dir.history
 	}
 }
 
