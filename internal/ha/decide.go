@@ -71,6 +71,7 @@ func (v *View) remember() {
 	} else {
 		m.Joined = m.Joined || v.leader() != "" || validID(v.Store.Initialize.SystemID)
 		stamp(&m.Leaderless, v.leader() == "")
+		v.rememberRequest()
 		if v.leader() != "" {
 			v.rememberPublished()
 			v.rememberLeader()

@@ -407,6 +407,27 @@ func (v *View) due() bool {
 	return at == nil || !v.Wall.Before(*at)
 }
 
+// rememberRequest notes since when people have asked for what the key says.
+func (v *View) rememberRequest() {
+	m, f := &v.Memory, &v.Store.Failover
+	switch {
+	case !f.Requested():
+		m.Request, m.RequestAt = 0, time.Time{}
+	case f.Revision != m.Request:
+		m.Request, m.RequestAt = f.Revision, v.Now
+	}
+}
+
+// waitsForNamed: who is named has a ttl to take the lock, from when that could be done: the lock is free, the request is there, and its time has come.
+// Nobody may lead for long already, because all lag too far; then the request lets the others lead as well.
+func (v *View) waitsForNamed() bool {
+	waited := min(v.since(v.Memory.Leaderless), v.since(v.Memory.RequestAt))
+	if at := v.Store.Failover.ScheduledAt; at != nil {
+		waited = min(waited, v.Wall.Sub(*at))
+	}
+	return waited < v.Limits.TTL
+}
+
 // namedCandidate applies the rules of a switchover or failover that somebody asked for (ha.md 2.13c).
 func (v *View) namedCandidate() (Decision, bool) {
 	f := v.Store.Failover
@@ -428,7 +449,7 @@ func (v *View) namedCandidate() (Decision, bool) {
 			return v.again(RequestInvalid, f.Candidate+" is not a member", v.clearFailover()), true
 		}
 		return v.decide(CandidateIsOther, f.Candidate+" is to lead"), true
-	case f.Candidate != "" && v.since(v.Memory.Leaderless) < v.Limits.TTL:
+	case f.Candidate != "" && v.waitsForNamed():
 		m, ok := v.Store.Member(f.Candidate)
 		if !ok || m.APIURL == "" {
 			return Decision{}, false

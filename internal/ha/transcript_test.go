@@ -36,7 +36,7 @@ import (
 //	unfenced   TEXT: why this member must not lead
 //	limits     paused standby-cluster sync no-bootstrap has-config no-slots no-rewind remove-on-rewind-failure remove-on-divergence no-leader-clone check-timeline primary-start= slots-ttl= max-lag=
 //	tags       nofailover priority= nostream replicatefrom=
-//	memory     kept | fresh role= joined leaderless= unlocked= holding= handed-over= no-race-for= crash-tried rewind-failed give-up crashes=4m,2m promoted= silent= former=pg1 pointed=pg1 pointed-ago=1m source=pg1 source-tl=1 rewind-tried=
+//	memory     kept | fresh role= joined leaderless= unlocked= holding= handed-over= no-race-for= crash-tried rewind-failed give-up crashes=4m,2m promoted= silent= former=pg1 requested= pointed=pg1 pointed-ago=1m source=pg1 source-tl=1 rewind-tried=
 //	protected  slot names            checkpointed  timeline
 //
 // "memory kept" takes the memory of the decision before, "after" the time that has passed since.
@@ -658,6 +658,9 @@ func (b *builder) memory(w words) {
 		if s, ok := w.value(name); ok {
 			*p = now.Add(-duration(s))
 		}
+	}
+	if s, ok := w.value("requested"); ok {
+		m.Request, m.RequestAt = b.v.Store.Failover.Revision, now.Add(-duration(s))
 	}
 	if s, ok := w.value("no-race-for"); ok {
 		m.NoRaceUntil = now.Add(duration(s))

@@ -185,6 +185,9 @@ type Memory struct {
 	Published  cluster.LSN      // the position in /status, as it was seen then
 	Publisher  string           // the leader that published it; empty: not known
 
+	Request   cluster.Revision // the switchover or failover that is asked for; 0: none ...
+	RequestAt time.Time        // ... and since when it is known
+
 	Answered       time.Time        // when PostgreSQL last answered a query: failures from before are history
 	NoRaceUntil    time.Time        // after a promotion or start that failed
 	Pointed        cluster.Upstream // where PostgreSQL was last told to stream from ...

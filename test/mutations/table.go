@@ -66,7 +66,7 @@ var ofElection = []mutation{
 		{haLeader, "return v.again(RequestInvalid, \"this member leads already\", clear), true", "return Decision{}, false"},
 	}},
 	one("another named candidate ignored", haElection,
-		"case f.Candidate != \"\" && v.since(v.Memory.Leaderless) < v.Limits.TTL:", "case false:", "V19"),
+		"case f.Candidate != \"\" && v.waitsForNamed():", "case false:", "V19"),
 }
 
 // ofLock: what the lease keeper believes and does.
