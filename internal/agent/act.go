@@ -207,7 +207,7 @@ func (a *Agent) startCheckpoint(ctx context.Context, tl cluster.Timeline) {
 
 // poll asks members side by side, two seconds at most each (ha.md 1.1, I10).
 func (a *Agent) poll(ctx context.Context, members []cluster.Member, ttl time.Duration) ha.Poll {
-	p := ha.Poll{At: a.clock(), Answers: map[string]ha.Answer{}}
+	p := ha.Poll{At: a.clock(), Asked: members, Answers: map[string]ha.Answer{}}
 	for name, s := range a.Peers(ctx, members) {
 		p.Answers[name] = ha.Answer{
 			Reachable: s.Reachable, Primary: s.Primary, Position: s.Position, Timeline: s.Timeline,

@@ -2,6 +2,7 @@ package ha
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/regent-ha/regent/internal/cluster"
@@ -195,9 +196,11 @@ func named(candidate string) string {
 	return " named " + candidate
 }
 
+// asked says whether those were asked, and where they are now: who has come back with another address meanwhile was not.
 func (v *View) asked(members []cluster.Member) bool {
 	for _, m := range members {
-		if _, ok := v.Poll.Answers[m.Name]; !ok {
+		there := func(o cluster.Member) bool { return o.Name == m.Name && o.APIURL == m.APIURL }
+		if !slices.ContainsFunc(v.Poll.Asked, there) {
 			return false
 		}
 	}

@@ -112,6 +112,7 @@ func anyView(t *rapid.T) View {
 		v.Poll = &Poll{At: ago("poll"), Answers: map[string]Answer{}}
 		for _, peer := range []string{"pg2", "pg3"} {
 			if !rarely("not asked") {
+				v.Poll.Asked = append(v.Poll.Asked, member(peer, "", 1))
 				v.Poll.Answers[peer] = Answer{Reachable: flag("reachable"), Primary: rarely("peer primary"), Position: at("peer position"), Timeline: tl("peer timeline"), NoFailover: rarely("peer nofailover"), WatchdogFailed: rarely("peer watchdog"), Priority: rapid.IntRange(1, 2).Draw(t, "peer priority"), Isolated: rarely("isolated")}
 			}
 		}

@@ -23,7 +23,7 @@ import (
 // not known is an error. Durations say how long ago something was; "left" and "in" look ahead. The lines, with their defaults:
 //
 //	store      away | leader= at=1:0/5000060 initialize=ID|empty|absent|invalid bootstrapper= sync=pg1:pg2,pg3 quorum= slots=pg3@0/40 retain= no-config no-history foreign
-//	member     NAME gone | role= tl= no-api no-url nofailover nostream replicatefrom=
+//	member     NAME gone | role= tl= moved no-api no-url nofailover nostream replicatefrom=
 //	lock       none | refused | held left=20s (left may be negative)     default: held when the store says so
 //	postgres   replica|primary|down|silent|starting|refusing|empty|missing|foreign|unreadable at=1:0/5000060 received=1:0/40 ahead=5s upstream=leader dry=5s replay-paused signal backup-label half-rewound control= sysid=ID|other|unknown slots=pg3@0/40!active archive since=1m
 //	peer       NAME replica|primary|unreachable at= nofailover watchdog-failed priority= isolated
@@ -438,6 +438,9 @@ func (b *builder) member(w words) {
 	}
 	m := &s.Members[i]
 	m.Role = cluster.Role(w.text("role", string(m.Role)))
+	if w.flag("moved") {
+		m.APIURL = "http://" + name + ".elsewhere:8008/patroni"
+	}
 	if tl, ok := w.value("tl"); ok {
 		m.Timeline = cluster.Timeline(number(tl))
 	}
@@ -602,6 +605,7 @@ func (b *builder) peer(w words) {
 		panic(grammar("peer: have unknown kind " + kind))
 	}
 	b.v.Poll.Answers[name] = a
+	b.v.Poll.Asked = append(b.v.Poll.Asked, member(name, "", 1))
 	w.end()
 }
 

@@ -73,6 +73,7 @@ type Lock struct {
 // Poll is what the other members answered, asked in parallel.
 type Poll struct {
 	At      time.Time         // when the questions left
+	Asked   []cluster.Member  // as their keys were then
 	Answers map[string]Answer // one for each member that was asked, also for those that did not answer
 }
 

@@ -177,7 +177,7 @@ func (w *world) do(a Action) error {
 		w.stopped(cluster.ControlShutDown)
 		return w.job(JobRewind, func() { w.verdict, w.dry, p.DirProblem = NotDiverged, false, "" })
 	case AskPeers:
-		v.Poll = &Poll{At: v.Now, Answers: map[string]Answer{}}
+		v.Poll = &Poll{At: v.Now, Asked: a.Members, Answers: map[string]Answer{}}
 		for _, m := range a.Members {
 			v.Poll.Answers[m.Name] = w.answers[m.Name]
 			if !w.answers[m.Name].Reachable {

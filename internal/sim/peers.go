@@ -23,7 +23,7 @@ func (a *agent) status(at time.Time) ha.Answer {
 func (a *agent) poll(limit time.Duration, members []cluster.Member, done func()) {
 	w := a.w
 	limit = min(limit, 2*time.Second)
-	poll := ha.Poll{At: a.now(), Answers: make(map[string]ha.Answer, len(members))}
+	poll := ha.Poll{At: a.now(), Asked: members, Answers: make(map[string]ha.Answer, len(members))}
 	ttl := a.timing.TTL
 	waiting, over := len(members), false
 	until := w.now + int64(limit)

@@ -138,7 +138,7 @@ func (w *world) act(i int, a ha.Action, lost error) {
 	case ha.WriteHistory:
 		err = w.put(m.loop.Store.History.Revision == w.store.History.Revision, func(s *cluster.Snapshot) { s.History = history(m.pg.log, s.History, name(i)) })
 	case ha.AskPeers:
-		p := ha.Poll{At: w.time(), Answers: map[string]ha.Answer{}}
+		p := ha.Poll{At: w.time(), Asked: a.Members, Answers: map[string]ha.Answer{}}
 		for _, peer := range a.Members {
 			p.Answers[peer.Name] = w.answer(index(peer.Name))
 		}
