@@ -16,6 +16,9 @@ func (w *World) operate(key string, change func(*cluster.Snapshot) []byte) {
 	}
 	s := w.peek()
 	if value := change(s); value != nil {
+		if key == cluster.KeyFailover {
+			w.oracle.named = w.now
+		}
 		w.server.Write(root+"/"+key, value)
 		w.storeChanged()
 	}

@@ -32,12 +32,12 @@ func (w *World) starting(a *agent) {
 		return
 	}
 	t := &w.oracle.term
-	if j.Name == ha.JobPromote && t.promotes <= a.m.server.since { // another server than the one of the last promotion
+	if j.Name == ha.JobPromote && t.promotes <= max(a.m.server.since, a.since) { // another server or agent than those of the last promotion
 		t.promotes = w.now
 	}
-	if j.Name == ha.JobPromote && w.now-t.promotes > int64(time.Minute+patience/2) {
+	if since := max(t.promotes, a.m.server.answering); j.Name == ha.JobPromote && w.now-since > int64(time.Minute+patience/2) {
 		if other := w.couldLead(a.m); other != nil {
-			w.violate("V18", "%s keeps the lock and is being promoted for %s, although %s could lead", a.m.name, time.Duration(w.now-t.promotes), other.name)
+			w.violate("V18", "%s keeps the lock and is being promoted for %s, although %s could lead", a.m.name, time.Duration(w.now-since), other.name)
 		}
 	}
 	switch j.Name {
@@ -65,7 +65,7 @@ func (w *World) couldLead(holder *Member) *Member {
 		}
 		switch {
 		case m == holder || !known || m.tags.NoFailover || p == nil || m.agent == nil:
-		case !p.accepting || p.phase != standingBy || p.frozen > 0 || m.agent.frozen > 0 || w.now-max(p.since, m.agent.since) < int64(patience):
+		case !p.accepting || p.phase != standingBy || p.frozen > 0 || m.agent.frozen > 0 || w.now-max(p.answering, m.agent.since) < int64(patience):
 		case !w.net.steady(holder.place, m.place, patience) || !w.net.steady(m.place, w.storePlace, patience):
 		case m.dir.system != holder.dir.system || m.dir.end() < s.Status.Optime || m.dir.tli < s.History.ClusterTimeline():
 		default:

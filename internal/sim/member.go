@@ -149,6 +149,7 @@ func (m *Member) thawServer(s *server) {
 	if s.frozen > 0 {
 		return
 	}
+	s.answering = m.w.now
 	m.hears()
 	m.thawing = true // it goes on being what it was
 	m.writable()

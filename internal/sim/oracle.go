@@ -33,6 +33,7 @@ type oracle struct {
 	calm        bool             // nothing may happen now
 	newest      cluster.Timeline // that anybody was promoted to
 	requested   moment           // when people asked for something last
+	named       moment           // ... for a switchover or failover
 }
 
 // row is one acknowledged commit.
@@ -59,7 +60,7 @@ type handOver struct {
 func (o *oracle) init(w *World) {
 	o.w = w
 	o.explained = map[int]bool{}
-	o.requested = -int64(time.Hour)
+	o.requested, o.named = -int64(time.Hour), -int64(time.Hour)
 	o.leaseEnd = make([]moment, len(w.Members))
 	o.watching = make([]bool, len(w.Members))
 }
@@ -172,7 +173,7 @@ func (w *World) watchLease(m *Member) {
 func (w *World) guardHadTo(m *Member) {
 	s := m.server
 	a := m.agent
-	if a == nil || a.frozen > 0 || a.stuck > 0 || w.now-a.since < int64(a.timing.TTL*9/10) {
+	if a == nil || a.frozen > 0 || a.stuck > 0 || w.now-a.since < int64(a.timing.TTL*9/10) || w.now < w.oracle.waived {
 		return
 	}
 	if m.writes || s.promoting || s.frozen > 0 && s.phase == primary && a.lock.Held {
@@ -277,14 +278,14 @@ func (w *World) acquired(a *agent) {
 	}
 	for _, other := range w.Members { // V9: links are up, positions stand still
 		s := other.server
-		before := slices.ContainsFunc(v.Memory.Former, func(m cluster.Member) bool { return m.Name == other.name })
+		before := slices.ContainsFunc(v.Memory.Former, func(m cluster.Member) bool { return m.Name == other.name && m.APIURL == other.apiURL() })
 		kept := v.Memory.FormerName == "" && v.Now.Sub(v.Memory.Leaderless) < v.Limits.TTL && slices.Contains(v.Store.Status.RetainSlots, cluster.SlotName(other.name))
 		_, known := truth.Member(other.name)
 		if !known && !before && !kept || !w.net.steady(a.m.place, other.place, 15*time.Second) {
 			continue // nobody can know where to ask it, or no answer would come
 		}
-		answers := other != a.m && s != nil && s.accepting && s.frozen == 0 && other.agent != nil && other.agent.frozen == 0 && w.now-int64(5*time.Second) >= max(s.since, other.agent.since)
-		switch named := truth.Failover.Candidate == other.name && truth.Failover.ScheduledAt == nil && w.now-w.oracle.requested < int64(v.Limits.TTL); {
+		answers := other != a.m && s != nil && s.accepting && s.frozen == 0 && other.agent != nil && other.agent.frozen == 0 && w.now-int64(5*time.Second) >= max(s.answering, other.agent.since)
+		switch named := truth.Failover.Candidate == other.name && truth.Failover.ScheduledAt == nil && w.now-w.oracle.named < int64(v.Limits.TTL); {
 		case answers && other.writes && w.now >= o.waived && other.dir.system == a.m.dir.system:
 			w.violate("V1", "%s won although %s is a running primary and says so", a.m.name, other.name)
 		case answers && named && known && !other.tags.NoFailover:
@@ -296,7 +297,7 @@ func (w *World) acquired(a *agent) {
 		if other == a.m || other.tags.NoFailover || s == nil || !s.accepting || s.frozen > 0 || other.agent == nil || other.agent.frozen > 0 || other.agent.stuck > 0 || w.now-other.moved < int64(5*time.Second) {
 			continue
 		}
-		if limited := v.Limits.CheckTimeline && other.dir.tli < truth.History.ClusterTimeline(); limited || other.dir.system != a.m.dir.system || w.now-int64(5*time.Second) < max(s.since, other.agent.since) {
+		if limited := v.Limits.CheckTimeline && other.dir.tli < truth.History.ClusterTimeline(); limited || other.dir.system != a.m.dir.system || w.now-int64(5*time.Second) < max(s.answering, other.agent.since) {
 			continue
 		}
 		if other.dir.end() > at {

@@ -117,7 +117,7 @@ func (w *World) trouble() string {
 		switch {
 		case p == nil || !p.accepting || p.phase != standingBy:
 			list = append(list, m.name+" is "+m.state())
-		case p.receiver == nil:
+		case p.receiver == nil || p.receiver.from.m.server != p.receiver.from: // or it has not noticed yet that the other end is gone
 			list = append(list, m.name+" does not stream")
 		case p.dir.tli != leader.dir.tli || !p.dir.continues(&leader.dir):
 			list = append(list, fmt.Sprintf("%s is on another history: %s/%d from %s, the leader at %s/%d", m.name, p.dir.end(), p.dir.tli, p.receiver.from.m.name, leader.dir.end(), leader.dir.tli))

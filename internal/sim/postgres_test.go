@@ -232,6 +232,19 @@ func TestRewoundStandbyNeedsTheLeadersWAL(t *testing.T) {
 	}
 }
 
+// PostgreSQL: "unexpected timeline ID in checkpoint record, before reaching minimum recovery point".
+func TestStandbyDiesOfATimelineThatPassesItsMinimumRecoveryPointBy(t *testing.T) {
+	w := bench(t, 2)
+	former, leader := diverge(t, w)
+	former.dir.cut(common(&former.dir, &leader.dir))
+	former.dir.control.State, former.dir.control.MinRecovery, former.dir.control.MinRecoveryTLI = cluster.ControlArchiveRecovery, former.dir.end()+1, 1
+	former.launch(false, leader.upstream(), nil)
+	w.pass(time.Minute)
+	if former.server != nil || former.dir.tli != 1 {
+		t.Errorf("have %s on timeline %d, want it dead on 1", former.state(), former.dir.tli)
+	}
+}
+
 func TestCrashedPrimaryKeepsItsTimeline(t *testing.T) {
 	w := bench(t, 1)
 	p := primaryOf(t, w)

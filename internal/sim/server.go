@@ -29,7 +29,8 @@ type server struct {
 
 	phase     phase
 	accepting bool
-	recovery  bool // in recovery, also while starting or stopping
+	answering moment // since when it accepts connections, and was not frozen
+	recovery  bool   // in recovery, also while starting or stopping
 	role      phase
 	promoting bool
 
@@ -87,12 +88,15 @@ func (m *Member) launch(asPrimary bool, up cluster.Upstream, ready func(error)) 
 		}
 		s.replayed = len(d.wal)
 		w.after(took, &s.process, func() {
+			if s.phase != starting {
+				return // it was stopped meanwhile
+			}
 			s.recovery = false
 			if !clean {
 				s.checkpoint(checkpoint)
 			}
 			d.control.State = cluster.ControlInProduction
-			s.phase, s.accepting = primary, true
+			s.phase, s.accepting, s.answering = primary, true, w.now
 			s.m.writable()
 			s.scheduleWrite()
 			s.ready()
@@ -106,6 +110,9 @@ func (m *Member) launch(asPrimary bool, up cluster.Upstream, ready func(error)) 
 // enterRecovery is where a standby has replayed its own WAL.
 func (s *server) enterRecovery() {
 	d := s.dir
+	if s.phase != starting {
+		return // it was stopped meanwhile
+	}
 	if why := d.refuses(); why != "" {
 		s.die(why)
 		return
@@ -143,7 +150,7 @@ func (s *server) consistent() {
 	if s.accepting || s.phase != standingBy || s.dir.end() < s.dir.control.MinRecovery {
 		return
 	}
-	s.accepting = true
+	s.accepting, s.answering = true, s.w.now
 	s.ready()
 }
 

@@ -183,6 +183,13 @@ func (t *stream) arrive(n int) {
 	d := s.dir
 	if n > len(d.wal) {
 		d.harden(w.now)
+		if stop := s.strays(t.from.dir, n); stop < n {
+			if stop > len(d.wal) {
+				d.extend(t.from.dir, stop, w.now)
+			}
+			s.die("unexpected timeline ID before reaching the minimum recovery point")
+			return
+		}
 		d.extend(t.from.dir, n, w.now)
 		s.m.moved = w.now
 		s.consistent()
@@ -191,6 +198,21 @@ func (t *stream) arrive(n int) {
 	t.sent = n
 	t.reply()
 	t.kick()
+}
+
+// strays is how many of the first n records of source a standby replays: it panics where a later timeline begins before the point from which it is
+// consistent, since it could never come there (checkTimeLineSwitch).
+func (s *server) strays(source *directory, n int) int {
+	c := &s.dir.control
+	if s.accepting || c.MinRecovery == 0 {
+		return n
+	}
+	for i := len(s.dir.wal); i < n; i++ {
+		if r := &source.wal[i]; r.tli > c.MinRecoveryTLI && r.start < c.MinRecovery {
+			return i
+		}
+	}
+	return n
 }
 
 // reply tells the sender how far we are: the slot moves on.
