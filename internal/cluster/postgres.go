@@ -125,6 +125,7 @@ type Postgres struct {
 	Upstream       Upstream           // as configured in primary_conninfo and primary_slot_name now
 	SyncNames      string             // synchronous_standby_names
 	SyncCommit     string             // synchronous_commit
+	Heeded         bool               // primary: the checkpointer sleeps, so it has read the files; it is who makes commits wait
 	Pending        []PendingParameter // settings that wait for a restart
 }
 

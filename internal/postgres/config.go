@@ -64,6 +64,8 @@ func (p *Instance) WriteConfiguration(mode StartMode, up cluster.Upstream, c *cl
 // writeFiles writes the configuration files, without signals and password file. A nil r keeps the recovery
 // settings that are in the file. It tells whether anything changed.
 func (p *Instance) writeFiles(r *recovery, mode StartMode, c *cluster.Control) (changed bool, err error) {
+	p.files.Lock() // a reload that began before the names of synchronous standbys were set must not write the old ones after that
+	defer p.files.Unlock()
 	s := p.Settings()
 	version, err := dataDirVersion(s.DataDir)
 	if err != nil || version == 0 {
@@ -219,18 +221,21 @@ func readSettings(lines string) map[string]string {
 
 // syncNames decides about synchronous_standby_names. In synchronous mode the configuration leaves it out, because
 // the leader sets it (SetSyncNames); until it does, what the file has stays: dropping it at an agent's restart would
-// acknowledge commits that no standby has.
+// acknowledge commits that no standby has. Outside of that mode the parameter is people's.
 func (p *Instance) syncNames(parameters map[string]string, old string) {
 	const name = "synchronous_standby_names"
-	if _, set := parameters[name]; set {
-		return
-	}
 	p.db.mu.Lock()
+	if p.Settings().UserSyncNames {
+		p.db.sync = nil
+	}
 	names := p.db.sync
 	p.db.mu.Unlock()
-	if names != nil {
+	_, set := parameters[name]
+	switch {
+	case set, p.Settings().UserSyncNames:
+	case names != nil:
 		parameters[name] = *names
-	} else if managed(old) {
+	case managed(old):
 		general, _, _ := strings.Cut(old, "\n"+recoveryMark)
 		if v, set := readSettings(general)[name]; set {
 			parameters[name] = v

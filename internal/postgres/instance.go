@@ -31,9 +31,10 @@ type Instance struct {
 	mu       sync.Mutex
 	settings Settings
 
-	db      db        // connections and what is remembered for SQL
-	process process   // the postmaster that we know of
-	noLocks sync.Once // tells that the filesystem has no locks
+	files   sync.Mutex // held while the configuration files are written
+	db      db         // connections and what is remembered for SQL
+	process process    // the postmaster that we know of
+	noLocks sync.Once  // tells that the filesystem has no locks
 }
 
 // Progress receives news of a long action. It may be nil, must not block, and is called from one

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -208,6 +209,7 @@ const (
 	colSlotName
 	colSyncNames
 	colSyncCommit
+	colHeeded
 	colLoaded
 	colReceiver
 	colSenders
@@ -237,6 +239,8 @@ current_setting('primary_conninfo'),
 current_setting('primary_slot_name'),
 current_setting('synchronous_standby_names'),
 current_setting('synchronous_commit'),
+CASE WHEN r.r OR current_setting('synchronous_standby_names') = '' THEN NULL
+ ELSE (SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'checkpointer') END,
 pg_conf_load_time(),
 (SELECT json_build_array(status, received_tli, written_lsn, latest_end_lsn, slot_name, sender_host, sender_port) FROM pg_stat_get_wal_receiver()),
 (SELECT json_agg(json_build_array(usename, application_name, client_addr, state, sync_state, sync_priority, sent_lsn, write_lsn, flush_lsn, replay_lsn)
@@ -245,6 +249,10 @@ pg_conf_load_time(),
  xmin IS NOT NULL OR slot_type = 'physical' AND catalog_xmin IS NOT NULL, wal_status, %s) ORDER BY slot_name)
  FROM pg_get_replication_slots() s LEFT JOIN pg_database d ON d.oid = s.datoid WHERE NOT temporary)
 FROM (SELECT pg_is_in_recovery() OFFSET 0) AS r(r)`
+
+// checkpointerRests is what the checkpointer waits for where it reads changed files as soon as it is told to. In the midst of a checkpoint it may
+// not do so for minutes, and until then nobody waits for standbys where nobody did before (SyncRepUpdateSyncStandbysDefined).
+var checkpointerRests = []string{"CheckpointerMain", "CheckpointWriteDelay"}
 
 const statementName = "observe"
 
@@ -289,6 +297,7 @@ func fill(v *cluster.Postgres, row Row) error {
 	v.RestoreCommand = row.At(colRestore) == "t"
 	v.Upstream = upstreamOf(row.At(colConninfo), row.At(colSlotName))
 	v.SyncNames, v.SyncCommit = row.At(colSyncNames), row.At(colSyncCommit)
+	v.Heeded = slices.Contains(checkpointerRests, row.At(colHeeded))
 	if text := row.At(colReceiver); v.InRecovery && text != "" {
 		var f [7]field
 		if err := json.Unmarshal([]byte(text), &f); err != nil {

@@ -275,8 +275,21 @@ func TestSyncNames(t *testing.T) {
 	// Our own statements must not wait for a standby that is not there (L57).
 	must(t, q.SetupAccounts(within(t, 5*time.Second)))
 	must(t, q.SetSyncNames(within(t, 5*time.Second), ""))
-	if v := observed(t, p); v.SyncNames != "" {
-		t.Errorf("cleared: have %q", v.SyncNames)
+	if v := observed(t, p); v.SyncNames != "" || v.Heeded {
+		t.Errorf("cleared: have %q, heeded %v", v.SyncNames, v.Heeded)
+	}
+	// Commits wait as soon as the checkpointer has seen it, and the agent knows.
+	must(t, q.SetSyncNames(within(t, 5*time.Second), "pg2"))
+	pgtest.Eventually(t, "the checkpointer sleeps", func() bool { return observed(t, q).Heeded })
+	// The mode ends: it is as people have it.
+	s := q.Settings()
+	s.UserSyncNames = true
+	q.Configure(s)
+	if _, err := q.Reload(within(t, 5*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if v := observed(t, q); v.SyncNames != "" {
+		t.Errorf("after the mode has ended: have %q", v.SyncNames)
 	}
 }
 

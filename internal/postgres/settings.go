@@ -55,6 +55,7 @@ type Settings struct {
 	HBA, Ident   []string          // nil: not managed
 	RecoveryConf map[string]string
 
+	UserSyncNames         bool // synchronous_standby_names is for Parameters to say; else it stays as SetSyncNames left it
 	UseSlots              bool
 	UsePgRewind           bool
 	RemoveOnRewindFailure bool
