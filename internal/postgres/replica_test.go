@@ -132,6 +132,7 @@ func TestDivergedStandby(t *testing.T) {
 	must(t, b.Start(within(t, 10*time.Second), StartOptions{Mode: AsStandby}))
 	verdict(t, c, b, 1, Unknown) // W3: it is in recovery
 	must(t, b.Promote(within(t, 10*time.Second), 0, nil))
+	b.sql(t, "CHECKPOINT")
 	verdict(t, c, b, 2, Needed) // W6, running
 	stopFast(t, c)
 	verdict(t, c, b, 2, Needed) // W6, by the minimum recovery point
