@@ -61,6 +61,10 @@ func (a *Agent) do(ctx, limited context.Context, action ha.Action, f basis) (*jo
 		return nil, a.put(limited, cluster.KeyFailover, action.Failover.Encode(), f.store.Failover.Revision)
 	case ha.WriteStatus:
 		return nil, a.put(limited, cluster.KeyStatus, action.Status.Encode(), action.Status.Revision)
+	case ha.WriteSync:
+		return nil, a.writeSync(limited, action.Sync)
+	case ha.RequireSync:
+		return nil, a.pg.SetSyncNames(limited, action.Names)
 	case ha.WriteHistory:
 		return nil, a.writeHistory(limited, action.Timeline, f.store)
 	case ha.ClaimBootstrap:
@@ -131,6 +135,14 @@ func (a *Agent) configToWrite() []byte {
 		doc = cluster.Value{Kind: cluster.Object}
 	}
 	return doc.Encode()
+}
+
+// writeSync writes or removes the key at the revision that the decision was based on.
+func (a *Agent) writeSync(ctx context.Context, s cluster.Sync) error {
+	if s.Leader == "" {
+		return a.store.Delete(ctx, cluster.KeySync, s.Revision)
+	}
+	return a.put(ctx, cluster.KeySync, s.Encode(), s.Revision)
 }
 
 // writeHistory records the ended timelines, keeping what the key knows and the local file does not (ha.md 2.10a P3).

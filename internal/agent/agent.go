@@ -80,6 +80,7 @@ type Agent struct {
 	// The driver's own, touched by its goroutine only.
 	loop         loop.Loop
 	dynamic      cluster.DynamicConfig // last known good
+	unsynced     atomic.Bool           // the store was read, and /sync names nobody
 	callbacks    callbackMemory
 	exit         *ha.Exit
 	storeError   string
@@ -114,7 +115,7 @@ func New(o Options) (*Agent, error) {
 	}
 	warn(a.log, a.warned, warnings)
 	a.settings, a.name = e, e.Name
-	s, err := instanceSettings(&e, cluster.Replica)
+	s, err := instanceSettings(&e, cluster.Replica, false)
 	if err != nil {
 		return nil, err
 	}
@@ -381,8 +382,13 @@ func (a *Agent) take(ctx context.Context, f loop.Fact) {
 		}
 		a.storeError, a.snapshotWall = "", time.Now()
 		a.tellProblems(f.Snapshot.Problems)
+		before := a.unsynced.Swap(f.Snapshot.Sync.Leader == "")
 		if c := f.Snapshot.Config; c.Usable && c.Revision != a.dynamic.Revision {
 			a.takeDynamic(ctx, c)
+		} else if before != a.unsynced.Load() {
+			if err := a.takeSettings(ctx, a.file, a.dynamic, false); err != nil {
+				a.log.Error("apply configuration", "error", err)
+			}
 		}
 		a.keeper.timing.Store(&a.settings.Timing)
 	case loop.PostgresSeen:
@@ -443,7 +449,7 @@ func (a *Agent) takeSettings(ctx context.Context, file *config.File, d cluster.D
 	a.fencing.configure(&e)
 	a.configureLoop()
 	role := a.role()
-	s, err := instanceSettings(&e, role)
+	s, err := instanceSettings(&e, role, a.unsynced.Load())
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/regent-ha/regent/internal/config"
 	"github.com/regent-ha/regent/internal/ha"
 	"github.com/regent-ha/regent/internal/postgres"
+	"github.com/regent-ha/regent/internal/quorum"
 )
 
 // reserve is how long before the lock's deadline a demotion begins: time for a fast, then an immediate stop,
@@ -41,7 +42,7 @@ func limits(e *config.Effective) ha.Limits {
 		CheckTimeline:         d.CheckTimeline(),
 		Paused:                d.Paused(),
 		StandbyCluster:        d.StandbyCluster() != nil,
-		SyncMode:              d.SynchronousMode() != cluster.SyncOff,
+		Sync:                  synchronous(d),
 		CanBootstrap:          e.Bootstrap.Present,
 		CustomBootstrap:       e.Bootstrap.Custom != nil,
 		HasConfig:             d.Usable || len(e.Bootstrap.DCS.Document.Fields) > 0,
@@ -55,6 +56,14 @@ func limits(e *config.Effective) ha.Limits {
 		l.NoLeaderClone = l.NoLeaderClone || m.NoLeader && slices.Contains(e.Postgres.CreateReplicaMethods, m.Name)
 	}
 	return l
+}
+
+// synchronous is what people ask of synchronous replication.
+func synchronous(d cluster.DynamicConfig) quorum.Settings {
+	return quorum.Settings{
+		Mode: d.SynchronousMode(), Strict: d.SynchronousModeStrict(), Wanted: d.SynchronousNodeCount(),
+		MaxLag: cluster.LSN(max(d.MaximumLagOnSyncNode(), 0)),
+	}
 }
 
 func tags(t cluster.Tags) ha.Tags {
@@ -81,8 +90,9 @@ func protected(d cluster.DynamicConfig, slots []cluster.Slot) []string {
 	return names
 }
 
-// instanceSettings is the part of the configuration that the local instance needs, in the given role.
-func instanceSettings(e *config.Effective, role cluster.Role) (postgres.Settings, error) {
+// instanceSettings is the part of the configuration that the local instance needs, in the given role. Unsynced: /sync is known to name nobody.
+// While it does, or may, for whom commits wait is not people's to say, also when the mode was switched off: it may be on again by now.
+func instanceSettings(e *config.Effective, role cluster.Role, unsynced bool) (postgres.Settings, error) {
 	p := &e.Postgres
 	hosts, port, err := config.SplitHostPort(p.Listen, 5432)
 	if err != nil {
@@ -122,6 +132,10 @@ func instanceSettings(e *config.Effective, role cluster.Role) (postgres.Settings
 		if q.CommandLine {
 			s.Command = append(s.Command, q.Name)
 		}
+	}
+	mode := e.Dynamic.SynchronousMode()
+	if s.UserSyncNames = mode == cluster.SyncOff && unsynced; !s.UserSyncNames && mode != cluster.SyncQuorum { // the leader's to set, whatever people wrote
+		maps.DeleteFunc(s.Parameters, func(name, _ string) bool { return strings.EqualFold(name, "synchronous_standby_names") })
 	}
 	for _, name := range p.CreateReplicaMethods {
 		m := postgres.CloneMethod{Name: name}

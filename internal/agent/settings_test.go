@@ -29,7 +29,7 @@ func TestMethodsOfTheConfiguration(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := instanceSettings(&e, cluster.Replica)
+		s, err := instanceSettings(&e, cluster.Replica, true)
 		if err != nil {
 			t.Fatal(err)
 		}

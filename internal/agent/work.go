@@ -348,7 +348,7 @@ func (a *Agent) configurePostgres(role cluster.Role) {
 	a.mu.Lock()
 	e := a.settings
 	a.mu.Unlock()
-	s, err := instanceSettings(&e, role)
+	s, err := instanceSettings(&e, role, a.unsynced.Load())
 	if err != nil {
 		a.log.Error("apply settings", "error", err)
 		return

@@ -26,7 +26,7 @@ var leaves = []string{"internal/boottime", "internal/version"}
 // allowed says which packages of this module a package may import, beside the leaves.
 var allowed = map[string][]string{
 	"client":                {"internal/cluster"},
-	"internal/agent":        {"internal/ha", "internal/loop", "internal/dcs", "internal/postgres", "internal/config", "internal/cluster", "internal/guard", "internal/watchdog", "internal/metrics"},
+	"internal/agent":        {"internal/ha", "internal/quorum", "internal/loop", "internal/dcs", "internal/postgres", "internal/config", "internal/cluster", "internal/guard", "internal/watchdog", "internal/metrics"},
 	"internal/arch":         {},
 	"internal/boottime":     {},
 	"internal/compat":       {}, // a test alone

@@ -93,6 +93,9 @@ const (
 	SyncQuorum SyncMode = "quorum" // any of them, as many as the quorum
 )
 
+// Active says whether only members of key sync may lead.
+func (m SyncMode) Active() bool { return m == SyncOn || m == SyncQuorum }
+
 // SynchronousMode is off in a standby cluster, whatever the document says.
 func (c DynamicConfig) SynchronousMode() SyncMode {
 	v, _ := c.Document.Get("synchronous_mode")

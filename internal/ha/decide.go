@@ -65,6 +65,7 @@ func (v *View) remember() {
 	stamp(&m.Silent, p.Running() && (!p.Queried || p.Ready != cluster.Accepting))
 	stamp(&m.Dry, p.Queried && p.InRecovery && p.ReplicationState() != cluster.StateStreaming)
 	v.rememberAhead()
+	v.rememberWaiting()
 	v.rememberSlots()
 	if v.Store == nil {
 		m.Leaderless = time.Time{} // nobody knows; it counts from when we see it again
@@ -390,7 +391,11 @@ func (v *View) systemID() (Decision, bool) {
 		return Decision{}, false
 	case v.Store.Bootstrapper == v.Self && (v.succeeded(JobBootstrap) || key.Present && key.SystemID == "" && !key.Invalid):
 		// The second: the store was away when the cluster was made, or the agent was restarted. Our claim stands, so the data are its.
-		return v.again(BootstrapDone, "the new cluster is "+local, WriteInitialize{local}, WriteConfig{}, AcquireLeader{}), true
+		actions := []Action{WriteInitialize{local}, WriteConfig{}, AcquireLeader{}}
+		if s := v.Store.Sync; s.Leader != "" { // left by a cluster that is no more
+			actions = append(actions, WriteSync{cluster.Sync{Revision: s.Revision}})
+		}
+		return v.again(BootstrapDone, "the new cluster is "+local, actions...), true
 	case v.Memory.Joined:
 		return Decision{}, false // the store was emptied under us: elect a leader, it restores the keys (ha.md L67)
 	case key.Present && key.SystemID == "" && !key.Invalid && v.Store.Bootstrapper != v.Self && v.bootstrapperLives():

@@ -85,6 +85,10 @@ type (
 	WriteHistory struct{ Timeline cluster.Timeline }
 	// WriteStatus publishes position and slots.
 	WriteStatus struct{ Status cluster.Status }
+	// WriteSync writes key /sync, or removes it when it names no leader, if it still is at that revision.
+	WriteSync struct{ Sync cluster.Sync }
+	// RequireSync sets synchronous_standby_names, and looks whether it is in force.
+	RequireSync struct{ Names string }
 	// SyncSlots makes the physical slots what they should be.
 	SyncSlots struct {
 		Want []SlotWant
@@ -166,6 +170,13 @@ func (a WriteFailover) String() string {
 }
 func (a WriteHistory) String() string { return fmt.Sprintf("write-history(%d)", a.Timeline) }
 func (a WriteStatus) String() string  { return withLSN("write-status", a.Status.Optime) }
+func (a WriteSync) String() string {
+	if a.Sync.Leader == "" {
+		return "remove-sync"
+	}
+	return "write-sync(" + a.Sync.Leader + ":" + strings.Join(a.Sync.Standbys, ",") + ")"
+}
+func (a RequireSync) String() string { return "wait-for(" + a.Names + ")" }
 func (a SyncSlots) String() string {
 	var names []string
 	for _, w := range a.Want {

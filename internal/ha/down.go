@@ -42,6 +42,8 @@ func (v *View) leaderDown() Decision {
 		return v.again(OldTimeline, fmt.Sprintf("timeline %d, the cluster is on %d: whoever has more may lead", v.controlTimeline(), v.Store.History.ClusterTimeline()), ReleaseLeader{})
 	case v.Memory.GiveUp:
 		return v.letOthersLead("it was given up")
+	case v.ousted():
+		return v.letOthersLead("only " + v.electors() + " may lead, by /sync")
 	case v.failed(JobPromote) && v.Ended.At.Add(v.Limits.TTL).After(v.Now):
 		v.Memory.NoRaceUntil = v.Now.Add(v.Limits.TTL)
 		return v.letOthersLead("PostgreSQL died of its promotion: " + v.Ended.Error)

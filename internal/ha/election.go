@@ -70,7 +70,7 @@ func (v *View) race(gates []Gate) Decision {
 
 // takeover is what the winner does: the lock, the request that led to it, and the promotion.
 func (v *View) takeover() []Action {
-	actions := []Action{AcquireLeader{}}
+	actions := append([]Action{AcquireLeader{}}, v.claimSync()...)
 	if v.Store.Failover.Requested() && v.due() {
 		f := cluster.Failover{Revision: v.Store.Failover.Revision}
 		if v.Limits.Paused && v.Store.Failover.From != "" && v.Store.Failover.Candidate != "" {
@@ -162,33 +162,15 @@ func orText(s, other string) string {
 
 // syncGate: while /sync names a leader, only its members may lead (ha.md E12).
 func (v *View) syncGate() Gate {
-	s := v.Store.Sync
-	if !v.Limits.SyncMode || s.Leader == "" {
+	if !v.syncActive() {
 		return gate(NotSyncStandby, true, "no synchronous set", "any member")
 	}
-	names := strings.Join(append([]string{s.Leader}, s.Standbys...), ", ")
-	return gate(NotSyncStandby, v.elector(v.Self), v.Self, "one of "+names)
-}
-
-// elector says whether what that member has counts: all do, but in synchronous mode only the members of /sync. Others may have
-// received more than was ever acknowledged; they cannot lead, so they must not keep others from it.
-func (v *View) elector(name string) bool {
-	s := v.Store.Sync
-	if !v.Limits.SyncMode || s.Leader == "" {
-		return true
-	}
-	same := func(other string) bool { return strings.EqualFold(other, name) }
-	return same(s.Leader) || slices.ContainsFunc(s.Standbys, same)
-}
-
-// syncLeader says whether /sync names that member as the leader. Being ahead of a synchronous standby it has nothing that was
-// acknowledged (ha.md C5).
-func (v *View) syncLeader(name string) bool {
-	return v.Limits.SyncMode && v.Store.Sync.Leader != "" && strings.EqualFold(v.Store.Sync.Leader, name)
+	return gate(NotSyncStandby, v.elector(v.Self), v.Self, "one of "+v.electors())
 }
 
 // lagGate: the last published position less ours (ha.md C1). Not asked of a failover that an operator wants. Who published it is asked
-// whether it still has it.
+// whether it still has it. Nor of the leader in /sync, who has all that was acknowledged since it wrote that, and may be the only one that may lead: an operator
+// wanted it to, for example, and it was lost before it could publish a position of its own.
 func (v *View) lagGate() Gate {
 	at, optime := v.Postgres.Position(), v.Store.Status.Optime
 	lag := cluster.LSN(0)
@@ -197,7 +179,7 @@ func (v *View) lagGate() Gate {
 	}
 	f := v.Store.Failover
 	forced := f.Requested() && !f.Switchover() && v.due()
-	ok := lag <= v.Limits.MaxLag || forced || v.recanted()
+	ok := lag <= v.Limits.MaxLag || forced || v.recanted() || v.syncLeader(v.Self)
 	g := gate(LagTooHigh, ok, fmt.Sprintf("lag %d bytes behind %s", lag, optime), fmt.Sprintf("at most %d", v.Limits.MaxLag))
 	published := func(m cluster.Member) bool { return m.Name == v.Memory.Publisher }
 	g.Unknown = !ok && !v.polled() && optime == v.Memory.Published && slices.ContainsFunc(v.peers(), published)
@@ -300,7 +282,7 @@ func (v *View) preferring() bool {
 // commit (ha.md C7, C9).
 func (v *View) quorumGate() (Gate, bool) {
 	s := v.Store.Sync
-	if !v.Limits.SyncMode || s.Leader == "" || s.Quorum <= 0 {
+	if !v.syncActive() || s.Quorum <= 0 {
 		return Gate{}, false
 	}
 	votes, ahead, at := 0, false, v.Postgres.Position()
@@ -384,6 +366,10 @@ func (v *View) primaryWithoutLock() Decision {
 	switch {
 	case v.Unfenced != "" && !v.Limits.Paused:
 		return v.fenced(WatchdogFailed, v.Unfenced, Demote{Mode: NoLock})
+	case v.ousted() && !v.Limits.Paused:
+		return v.fenced(NotSyncStandby, "a running primary, and only "+v.electors()+" may lead: others have acknowledged commits since", Demote{Mode: NoLock})
+	case v.ousted():
+		return v.decide(NotSyncStandby, "paused: a running primary, and only "+v.electors()+" may lead")
 	case v.Postgres.Timeline < tl:
 		detail := fmt.Sprintf("timeline %d, the cluster is on %d", v.Postgres.Timeline, tl)
 		if v.Limits.Paused {
@@ -440,6 +426,8 @@ func (v *View) namedCandidate() (Decision, bool) {
 		// It was overwritten while the leader handed over to another member, or the leader was lost before it did. A switchover loses nothing (V19).
 		detail := fmt.Sprintf("the switchover names us, but we are at %s and %s was at %s: race instead", v.Postgres.Position(), f.From, v.Store.Status.Optime)
 		return v.again(RequestImpossible, detail, v.clearFailover()), true
+	case f.Candidate == v.Self && !v.primary() && f.Switchover() && !v.elector(v.Self): // E8
+		return v.again(RequestImpossible, "the switchover names us, and /sync only "+v.electors()+": race instead", v.clearFailover()), true
 	case f.Candidate == v.Self && !v.primary():
 		return v.again(CandidateIsMe, "asked for by an operator", v.takeover()...), true
 	case f.Candidate == v.Self: // only in pause; being named makes no leader of a primary of the past

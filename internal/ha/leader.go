@@ -27,6 +27,9 @@ func (v *View) asLeader() Decision {
 		return v.again(WatchdogFailed, v.Unfenced, ReleaseLeader{})
 	case !v.primary():
 		return v.toBePromoted()
+	case v.ousted() && !v.Limits.Paused:
+		v.Memory.GiveUp = true // the lock is released when PostgreSQL is down, not before
+		return v.again(NotSyncStandby, "the lock is ours, and only "+v.electors()+" may lead: others have acknowledged commits since", Demote{Mode: Immediate})
 	}
 	if d, ok := v.failoverRequest(); ok {
 		return v.keep(d)
@@ -49,6 +52,7 @@ func (v *View) leaderOfThePast() Decision {
 // toBePromoted: the lock is ours and PostgreSQL is in recovery (ha.md 2.10a P5, H1, H2).
 func (v *View) toBePromoted() Decision {
 	named := v.Store.Failover.Candidate == v.Self
+	forced := named && !v.Store.Failover.Switchover()
 	switch {
 	case v.failed(JobPromote) && v.Ended.At.Add(v.Limits.TTL).After(v.Now) && v.Ended.Untold:
 		v.Memory.NoRaceUntil = v.Now.Add(v.Limits.TTL)
@@ -59,10 +63,12 @@ func (v *View) toBePromoted() Decision {
 		return v.again(PromotionFailed, v.Ended.Error+": stop it, as it may still be promoting", Demote{Mode: Immediate})
 	case v.Limits.Paused && !named:
 		return v.again(PausedNotPrimary, "paused: PostgreSQL was made a standby by hand, so the lock is released", ReleaseLeader{})
+	case v.ousted() && !forced:
+		return v.again(NotSyncStandby, "the lock is ours, and only "+v.electors()+" may lead", ReleaseLeader{})
 	case v.left() <= v.Limits.Reserve:
 		return v.soon(100*time.Millisecond, LockExpiring, "the lock is about to run out unrenewed: what would be promoted now would have to be stopped at once")
 	default:
-		return v.again(PromoteNow, "the lock is ours", v.promote())
+		return v.again(PromoteNow, "the lock is ours", append(v.claimSync(), v.promote())...)
 	}
 }
 
@@ -95,11 +101,15 @@ func (v *View) keep(d Decision) Decision {
 			add(Checkpoint{})
 		}
 	}
+	pending := v.synchronize(add)
 	if v.historyDue() {
 		add(WriteHistory{p.Timeline})
 	}
 	if a, ok := v.slots(); ok {
 		add(a)
+	}
+	if pending {
+		d.Within = min(d.Within, syncPause)
 	}
 	return d
 }

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/regent-ha/regent/internal/cluster"
+	"github.com/regent-ha/regent/internal/quorum"
 )
 
 // anyView draws a View of anything that can come together, also of what should not.
@@ -35,7 +36,11 @@ func anyView(t *rapid.T) View {
 
 	v := healthyView(epoch, "pg1")
 	l := &v.Limits
-	l.Paused, l.StandbyCluster, l.SyncMode, l.CanBootstrap = rarely("paused"), rarely("standby cluster"), rarely("sync"), flag("can bootstrap")
+	l.Paused, l.StandbyCluster, l.CanBootstrap = rarely("paused"), rarely("standby cluster"), flag("can bootstrap")
+	l.Sync.Wanted, l.Sync.Strict = 1, rarely("strict")
+	if rarely("sync") {
+		l.Sync.Mode = rapid.SampledFrom([]cluster.SyncMode{cluster.SyncOn, cluster.SyncQuorum}).Draw(t, "synchronous_mode")
+	}
 	l.HasConfig, l.UseRewind, l.RemoveOnRewindFailure, l.RemoveOnDivergence = flag("has config"), flag("use rewind"), flag("remove on failure"), flag("remove on divergence")
 	l.NoLeaderClone, l.CheckTimeline = rarely("no leader clone"), rarely("check timeline")
 	if rarely("primary start 0") {
@@ -196,6 +201,7 @@ func TestDecideProperties(t *testing.T) {
 		}
 		checkSafety(t, v, d)
 		checkElection(t, v, d)
+		checkSync(t, v, d)
 		checkPause(t, v, d)
 	})
 }
@@ -245,6 +251,30 @@ func checkSafety(t *rapid.T, v View, d Decision) {
 	}
 }
 
+// checkSync: V5. A commit must not cease to wait for who may still be in /sync, nor a member write that others of /sync know nothing of.
+func checkSync(t *rapid.T, v View, d Decision) {
+	if v.Limits.Sync.Mode != cluster.SyncOn {
+		return
+	}
+	written := false
+	for _, a := range d.Actions {
+		switch a := a.(type) {
+		case WriteSync:
+			written = true
+			names, _ := quorum.ParseNames(v.Postgres.SyncNames)
+			for _, name := range a.Sync.Standbys {
+				if v.Postgres.Queried && !v.Postgres.InRecovery && !names.Waits(name) && !slices.Contains(v.Store.Sync.Standbys, name) {
+					t.Fatalf("%s is to be in /sync, and commits wait for %q: %s: %v", name, v.Postgres.SyncNames, d.Reason, d.Actions)
+				}
+			}
+		case RequireSync, Promote:
+			if !written {
+				t.Fatalf("%s without a word in /sync before: %s: %v", a, d.Reason, d.Actions)
+			}
+		}
+	}
+}
+
 // checkElection: V2, V8, V10.
 func checkElection(t *rapid.T, v View, d Decision) {
 	_, acquire := has[AcquireLeader](d)
@@ -274,11 +304,11 @@ func checkElection(t *rapid.T, v View, d Decision) {
 		return // asked for by an operator
 	}
 	p := &v.Postgres
-	sync := v.Limits.SyncMode && v.Store.Sync.Leader != ""
+	sync := v.syncActive()
 	switch {
 	case v.Limits.Paused, v.Tags.NoFailover, v.Now.Before(v.Memory.NoRaceUntil):
 		t.Fatalf("a member that may not lead races: %s", d.Reason)
-	case v.Store.Status.Optime > p.Position()+v.Limits.MaxLag && f.From == "" && f.Candidate == "":
+	case v.Store.Status.Optime > p.Position()+v.Limits.MaxLag && f.From == "" && f.Candidate == "" && !v.syncLeader(v.Self):
 		t.Fatalf("a member races that lags too far: %s", d.Reason)
 	case sync && v.Store.Sync.Leader != v.Self && !slices.Contains(v.Store.Sync.Standbys, v.Self):
 		t.Fatalf("a member races that is not in /sync: %s", d.Reason)

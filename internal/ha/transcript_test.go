@@ -23,9 +23,10 @@ import (
 // not known is an error. Durations say how long ago something was; "left" and "in" look ahead. The lines, with their defaults:
 //
 //	store      away | leader= at=1:0/5000060 initialize=ID|empty|absent|invalid bootstrapper= sync=pg1:pg2,pg3 quorum= slots=pg3@0/40 retain= no-config no-history foreign
-//	member     NAME gone | role= tl= moved no-api no-url nofailover nostream replicatefrom=
+//	member     NAME gone | role= tl= moved no-api no-url nofailover nostream nosync sync-priority= state= replicatefrom=
+//	standby    NAME sync|async|potential at=0/5000060 state=streaming priority= (a WAL sender's row; priority by the state)
 //	lock       none | refused | held left=20s (left may be negative)     default: held when the store says so
-//	postgres   replica|primary|down|silent|starting|refusing|empty|missing|foreign|unreadable at=1:0/5000060 received=1:0/40 ahead=5s upstream=leader dry=5s replay-paused signal backup-label half-rewound control= sysid=ID|other|unknown slots=pg3@0/40!active archive since=1m
+//	postgres   replica|primary|down|silent|starting|refusing|empty|missing|foreign|unreadable at=1:0/5000060 received=1:0/40 ahead=5s upstream=leader dry=5s replay-paused signal backup-label half-rewound control= sysid=ID|other|unknown slots=pg3@0/40!active archive since=1m names= unheeded
 //	peer       NAME replica|primary|unreachable at= nofailover watchdog-failed priority= isolated
 //	poll       age=100ms
 //	failover   from= candidate= in=5s ago=5s bad-schedule
@@ -34,9 +35,9 @@ import (
 //	divergence needed|not-needed|unknown leader=LEADER age=1s can-rewind why= tl=
 //	asked      leave restart timeout= reinitialize
 //	unfenced   TEXT: why this member must not lead
-//	limits     paused standby-cluster sync no-bootstrap has-config no-slots no-rewind remove-on-rewind-failure remove-on-divergence no-leader-clone check-timeline primary-start= slots-ttl= max-lag=
+//	limits     paused standby-cluster sync quorum strict node-count=1 max-lag-sync=0 no-bootstrap has-config no-slots no-rewind remove-on-rewind-failure remove-on-divergence no-leader-clone check-timeline primary-start= slots-ttl= max-lag=
 //	tags       nofailover priority= nostream replicatefrom=
-//	memory     kept | fresh role= joined leaderless= unlocked= holding= handed-over= no-race-for= crash-tried rewind-failed give-up crashes=4m,2m promoted= silent= former=pg1 requested= pointed=pg1 pointed-ago=1m source=pg1 source-tl=1 rewind-tried=
+//	memory     kept | fresh role= joined leaderless= unlocked= holding= handed-over= no-race-for= crash-tried rewind-failed give-up crashes=4m,2m promoted= silent= former=pg1 requested= pointed=pg1 pointed-ago=1m source=pg1 source-tl=1 rewind-tried= waiting=NAMES taken safe= ready=
 //	protected  slot names            checkpointed  timeline
 //
 // "memory kept" takes the memory of the decision before, "after" the time that has passed since.
@@ -311,7 +312,7 @@ func (b *builder) build(input string) View {
 		read func(words)
 	}{
 		{"limits", b.limits}, {"tags", b.tags}, {"store", b.store}, {"member", b.member}, {"failover", b.failover}, {"lock", b.lock},
-		{"postgres", b.postgres}, {"poll", b.poll}, {"peer", b.peer}, {"job", b.job}, {"ended", b.ended}, {"divergence", b.divergence},
+		{"postgres", b.postgres}, {"standby", b.standby}, {"poll", b.poll}, {"peer", b.peer}, {"job", b.job}, {"ended", b.ended}, {"divergence", b.divergence},
 		{"asked", b.asked}, {"unfenced", b.unfenced}, {"memory", b.memory}, {"protected", b.protected}, {"checkpointed", b.checkpointed},
 	}
 	for line := range strings.Lines(input) {
@@ -345,11 +346,19 @@ func (b *builder) build(input string) View {
 func (b *builder) limits(w words) {
 	l := &b.v.Limits
 	for name, p := range map[string]*bool{
-		"paused": &l.Paused, "standby-cluster": &l.StandbyCluster, "sync": &l.SyncMode, "has-config": &l.HasConfig, "check-timeline": &l.CheckTimeline,
+		"paused": &l.Paused, "standby-cluster": &l.StandbyCluster, "strict": &l.Sync.Strict, "has-config": &l.HasConfig, "check-timeline": &l.CheckTimeline,
 		"remove-on-rewind-failure": &l.RemoveOnRewindFailure, "remove-on-divergence": &l.RemoveOnDivergence, "no-leader-clone": &l.NoLeaderClone,
 	} {
 		*p = w.flag(name)
 	}
+	l.Sync.Mode, l.Sync.Wanted = cluster.SyncOff, number(w.text("node-count", "1"))
+	if w.flag("sync") {
+		l.Sync.Mode = cluster.SyncOn
+	}
+	if w.flag("quorum") {
+		l.Sync.Mode = cluster.SyncQuorum
+	}
+	l.Sync.MaxLag = cluster.LSN(number(w.text("max-lag-sync", "0")))
 	l.CanBootstrap, l.UseSlots, l.UseRewind = !w.flag("no-bootstrap"), !w.flag("no-slots"), !w.flag("no-rewind")
 	l.PrimaryStart = duration(w.text("primary-start", "300s"))
 	l.SlotsTTL = duration(w.text("slots-ttl", "30m"))
@@ -450,7 +459,11 @@ func (b *builder) member(w words) {
 	if w.flag("no-url") {
 		m.ConnURL = ""
 	}
-	for _, tag := range []string{"nofailover", "nostream"} {
+	if n, ok := w.value("sync-priority"); ok {
+		m.Tags = m.Tags.With("sync_priority", cluster.Int(int64(number(n))))
+	}
+	m.State = cluster.State(w.text("state", string(m.State)))
+	for _, tag := range []string{"nofailover", "nostream", "nosync"} {
 		if w.flag(tag) {
 			m.Tags = m.Tags.With(tag, cluster.Flag(true))
 		}
@@ -551,6 +564,7 @@ func (b *builder) postgres(w words) {
 	if state, ok := w.value("control"); ok {
 		p.Control.State = cluster.ControlState(strings.ReplaceAll(state, "-", " "))
 	}
+	p.SyncNames, p.Heeded = w.text("names", ""), !w.flag("unheeded")
 	p.BackupLabel = w.flag("backup-label")
 	if p.Control != nil {
 		p.SystemID = ownID
@@ -580,6 +594,15 @@ func (b *builder) postgres(w words) {
 		}
 		p.Slots = append(p.Slots, slot)
 	}
+	w.end()
+}
+
+func (b *builder) standby(w words) {
+	s := cluster.Walsender{Application: w.first(), SyncState: w.first(), State: w.text("state", cluster.StateStreaming)}
+	at := lsn(w.text("at", "0/5000060"))
+	s.Sent, s.Write, s.Flush, s.Replay = at, at, at, at
+	s.SyncPriority = number(w.text("priority", map[string]string{"async": "0", "sync": "1", "potential": "2"}[s.SyncState]))
+	b.v.Postgres.Walsenders = append(b.v.Postgres.Walsenders, s)
 	w.end()
 }
 
@@ -686,6 +709,7 @@ func (b *builder) memory(w words) {
 	m.Joined, m.Started = w.flag("joined"), w.flag("started")
 	m.CrashTried, m.RewindFailed, m.GiveUp = w.flag("crash-tried"), w.flag("rewind-failed"), w.flag("give-up")
 	m.Promoted = cluster.Timeline(number(w.text("promoted", "0")))
+	m.Waiting = Waiting{Names: w.text("waiting", ""), Taken: w.flag("taken"), Safe: w.lsn("safe"), Ready: list(w.text("ready", ""))}
 	if former, ok := w.value("former"); ok {
 		m.FormerName, m.Publisher, m.Published = former, w.text("publisher", former), w.lsn("published")
 		m.FormerAt = 1

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/regent-ha/regent/internal/cluster"
+	"github.com/regent-ha/regent/internal/quorum"
 )
 
 // View is everything one member knows at one instant. Nothing in it changes later.
@@ -43,7 +44,7 @@ type Limits struct {
 	CheckTimeline               bool
 	Paused                      bool
 	StandbyCluster              bool
-	SyncMode                    bool // synchronous_mode is on or quorum
+	Sync                        quorum.Settings
 	CanBootstrap                bool // the local configuration has a bootstrap section
 	CustomBootstrap             bool // with a method of its own: the state has other names
 	HasConfig                   bool // we have a dynamic configuration that could be restored into the store
@@ -206,6 +207,7 @@ type Memory struct {
 	HandedOver     time.Time        // when we gave the lock to somebody else; zero: we did not
 	Promoting      bool             // PostgreSQL was told to promote and is still in recovery: it cannot take that back, whatever became of the job
 	Promoted       cluster.Timeline // a checkpoint is due on the timeline after this one; 0: none
+	Waiting        Waiting          // for whom commits of this primary wait
 
 	SlotSeen    map[string]time.Time // when a member's slot was last backed by its key
 	DoneRestart int                  // the last requests that were taken up

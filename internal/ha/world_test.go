@@ -209,6 +209,13 @@ func (w *world) do(a Action) error {
 				s.History.Entries = append(s.History.Entries, cluster.HistoryEntry{Timeline: i, NewLeader: v.Self})
 			}
 		})
+	case WriteSync:
+		if a.Sync.Revision != v.Store.Sync.Revision {
+			return fmt.Errorf("conflict")
+		}
+		w.change(func(s *cluster.Snapshot) { s.Sync = a.Sync; s.Sync.Revision = s.Revision + 1 })
+	case RequireSync:
+		p.SyncNames = a.Names
 	case SyncSlots:
 		for _, want := range a.Want {
 			p.Slots = append(p.Slots, cluster.Slot{Name: want.Name, Type: "physical", Restart: max(want.Advance, 1)})

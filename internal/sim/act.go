@@ -50,6 +50,14 @@ func (a *agent) act(e loop.Act) {
 		a.put(e.Limit, cluster.KeyFailover, action.Failover.Encode(), store.Failover.Revision, done)
 	case ha.WriteStatus:
 		a.put(e.Limit, cluster.KeyStatus, action.Status.Encode(), action.Status.Revision, done)
+	case ha.WriteSync:
+		if action.Sync.Leader == "" {
+			a.remove(e.Limit, cluster.KeySync, action.Sync.Revision, done)
+			return
+		}
+		a.put(e.Limit, cluster.KeySync, action.Sync.Encode(), action.Sync.Revision, done)
+	case ha.RequireSync:
+		a.requireSync(action.Names, done)
 	case ha.WriteHistory:
 		a.writeHistory(e.Limit, action.Timeline, store, done)
 	case ha.ClaimBootstrap:

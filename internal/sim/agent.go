@@ -156,6 +156,7 @@ func (a *agent) drain() {
 // take notes what a fact means for the settings before the loop sees it.
 func (a *agent) take(f loop.Fact) {
 	if f, ok := f.(loop.StoreRead); ok && f.Snapshot != nil {
+		defer a.unsync(f.Snapshot)
 		a.lastSeen = a.m.clock.date()
 		if c := &f.Snapshot.Config; c.Usable && c.Revision != a.dynamic.Revision {
 			a.dynamic = *c

@@ -5,6 +5,7 @@ import (
 
 	"github.com/regent-ha/regent/internal/cluster"
 	"github.com/regent-ha/regent/internal/ha"
+	"github.com/regent-ha/regent/internal/quorum"
 )
 
 // configure computes what counts now, as internal/agent's settings.go does from the same document.
@@ -16,13 +17,16 @@ func (a *agent) configure() {
 	}
 	a.limits = ha.Limits{
 		TTL: a.timing.TTL, LoopWait: a.timing.LoopWait, RetryTimeout: a.timing.RetryTimeout,
-		Reserve:               reserve(a.timing.TTL),
-		MaxLag:                cluster.LSN(max(d.MaximumLagOnFailover(), 0)),
-		PrimaryStart:          d.PrimaryStartTimeout(),
-		CheckTimeline:         d.CheckTimeline(),
-		Paused:                d.Paused(),
-		StandbyCluster:        d.StandbyCluster() != nil,
-		SyncMode:              d.SynchronousMode() != cluster.SyncOff,
+		Reserve:        reserve(a.timing.TTL),
+		MaxLag:         cluster.LSN(max(d.MaximumLagOnFailover(), 0)),
+		PrimaryStart:   d.PrimaryStartTimeout(),
+		CheckTimeline:  d.CheckTimeline(),
+		Paused:         d.Paused(),
+		StandbyCluster: d.StandbyCluster() != nil,
+		Sync: quorum.Settings{
+			Mode: d.SynchronousMode(), Strict: d.SynchronousModeStrict(), Wanted: d.SynchronousNodeCount(),
+			MaxLag: cluster.LSN(max(d.MaximumLagOnSyncNode(), 0)),
+		},
 		CanBootstrap:          true,
 		HasConfig:             true,
 		UseSlots:              d.UseSlots(),
@@ -46,6 +50,14 @@ type settings struct {
 	PrimaryStart                int // seconds
 	CheckTimeline               bool
 	Slots                       bool
+}
+
+// synchronous turns the mode on, by chances of its own, so that all else about the seed stays.
+func synchronous(doc cluster.Value, seed uint64) cluster.Value {
+	r := newRandom(seed ^ 0x5c)
+	doc = doc.Set(cluster.Text("on"), "synchronous_mode")
+	doc = doc.Set(cluster.Flag(r.chance(25)), "synchronous_mode_strict")
+	return doc.Set(cluster.Int(int64(choose(&r, 1, 1, 1, 2, 3))), "synchronous_node_count")
 }
 
 func (s settings) document() cluster.DynamicConfig {

@@ -119,6 +119,7 @@ func init() {
 		"reinitialize":      {4, 0, 0, reinitialize},
 		"leave":             {5, time.Second, time.Minute, leave},
 		"set-timing":        {3, 0, 0, setTiming},
+		"set-sync":          {0, 0, 0, setSync}, // only in a run in synchronous mode
 	}
 }
 
@@ -234,7 +235,7 @@ func diskLost(w *World, m *Member, f *Fault) func() {
 		if o != m && o.dir.present() && o.dir.problem == "" && o.dir.system == m.dir.system {
 			m.lose()
 			m.dir = directory{state: cluster.DirEmpty}
-			w.wiped = true
+			w.wiped, m.wiped = true, true
 			return func() { m.comeBack(f.Value&1 == 1) }
 		}
 	}

@@ -39,6 +39,7 @@ type Member struct {
 	ambush   bool   // the agent is frozen as soon as it is about to begin a job
 	ambushed *agent // it was
 
+	wiped         bool   // its disk was lost
 	strange       bool   // it came back with another cluster's data
 	bootstrapping string // system identifier of the cluster that is being made here
 	gaveUp        moment // when its agent said last that it cannot go on by itself

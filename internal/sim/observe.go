@@ -40,6 +40,7 @@ func (m *Member) observe() cluster.Postgres {
 	p.InRecovery, p.Upstream = s.recovery, s.upstream
 	p.Upstream.Name = ""
 	p.Timeline = d.tli
+	p.SyncNames, p.Heeded = s.waits.names.String(), !s.recovery && s.waits.busy == 0
 	if s.recovery {
 		p.Received, p.Replayed = d.end(), s.caughtUp()
 		p.ReplayPaused = s.paused
@@ -59,8 +60,7 @@ func (m *Member) observe() cluster.Postgres {
 	if len(s.senders) > 0 {
 		p.Walsenders = make([]cluster.Walsender, len(s.senders))
 		for i, t := range s.senders {
-			at := endOf(d.wal[:min(t.sent, len(d.wal))])
-			p.Walsenders[i] = cluster.Walsender{Application: t.to.m.name, State: cluster.StateStreaming, SyncState: "async", Sent: at, Write: at, Flush: at, Replay: at}
+			p.Walsenders[i] = t.row()
 		}
 	}
 	return p

@@ -42,12 +42,14 @@ type row struct {
 	at        moment
 	tli       cluster.Timeline
 	by        *Member
+	sync      bool // acknowledged in synchronous mode
 }
 
 // term is the rule of one lock holder.
 type term struct {
 	holder   *Member
 	clean    bool   // it was handed the lock
+	forced   bool   // an operator wants it to lead, whatever it lacks
 	failures int    // starts and promotions in a row
 	promotes moment // since when it is being promoted; 0: it is not
 }
@@ -182,13 +184,13 @@ func (w *World) guardHadTo(m *Member) {
 }
 
 // acknowledged notes a row that a client was told is committed.
-func (w *World) acknowledged(m *Member, r *record) {
-	o := &w.oracle
+func (w *World) acknowledged(m *Member, index int) {
+	o, r := &w.oracle, &m.dir.wal[index]
 	o.acknowledged++
 	if m.bootstraps() {
 		return
 	}
-	o.rows = append(o.rows, row{id: r.id, index: len(m.dir.wal) - 1, at: w.now, tli: r.tli, by: m})
+	o.rows = append(o.rows, row{id: r.id, index: index, at: w.now, tli: r.tli, by: m, sync: w.syncRun && w.syncIsOn(m)})
 	if m.dir.tli < o.newest || w.excused(m) || w.unheardOf(m) { // what the older one takes is lost
 		o.explained[r.id] = true
 		o.lost++
@@ -215,10 +217,14 @@ func (w *World) unheardOf(m *Member) bool {
 func (w *World) promoted(s *server) {
 	o := &w.oracle
 	o.promotions++
-	missing, last := o.leftBehind(s.dir)
+	missing, last, synchronous := o.leftBehind(s.dir)
 	w.note("%-4s promoted to timeline %d at %s; %d rows are left behind", s.m.name, s.dir.tli, s.dir.end(), missing)
 	if missing > 0 && o.term.holder == s.m && o.term.clean && !w.restored {
 		w.violate("V19", "%s was handed the lock and lacks %d acknowledged rows, the last of %s on timeline %d", s.m.name, missing, last.by.name, last.tli)
+	}
+	forced := o.term.holder == s.m && o.term.forced
+	if r := synchronous; r.sync && !forced && !w.wiped && !w.restored && w.peek().Config.SynchronousMode() == cluster.SyncOn {
+		w.violate("V7", "%s is promoted and lacks row %d, which %s acknowledged on timeline %d at %s in synchronous mode", s.m.name, r.id, r.by.name, r.tli, time.Duration(r.at))
 	}
 	o.newest = max(o.newest, s.dir.tli)
 	beside := s.m.paused() && w.peek().Leader.Name != s.m.name // a promotion from before the pause, which nobody stops
@@ -227,17 +233,20 @@ func (w *World) promoted(s *server) {
 	}
 }
 
-// leftBehind counts the rows that are lost with a new leader, each once.
-func (o *oracle) leftBehind(d *directory) (missing int, last row) {
+// leftBehind counts the rows that are lost with a new leader, each once, and returns the last one, and the last one of synchronous mode.
+func (o *oracle) leftBehind(d *directory) (missing int, last, synchronous row) {
 	for _, r := range o.rows {
 		if !holds(d, r) && !o.explained[r.id] {
 			missing++
 			last = r
+			if r.sync {
+				synchronous = r
+			}
 			o.explained[r.id] = true
 		}
 	}
 	o.lost += missing
-	return missing, last
+	return missing, last, synchronous
 }
 
 // holds says whether a directory has the row.
@@ -252,7 +261,7 @@ func (w *World) acquired(a *agent) {
 	named := d.Reason == ha.CandidateIsMe && v.Store.Failover.Switchover() // also when the leader handed over to another one
 	clean := o.released != nil && o.released.from != a.m && (o.released.to == a.m.name || named)
 	if o.term.holder != a.m {
-		o.term = term{holder: a.m, clean: clean}
+		o.term = term{holder: a.m, clean: clean, forced: d.Reason == ha.CandidateIsMe && !v.Store.Failover.Switchover()}
 	}
 	o.released = nil
 	w.note("%-4s has the lock", a.m.name)
@@ -269,8 +278,12 @@ func (w *World) acquired(a *agent) {
 		w.violate("V10", "%s is tagged nofailover and won an automatic race", a.m.name)
 	}
 	truth := w.peek()
+	if v.Limits.Sync.Mode.Active() && v.Store.Sync.Leader != "" && !v.Store.Sync.Has(a.m.name) {
+		w.violate("V10", "%s is not in /sync and won an automatic race", a.m.name)
+	}
 	at, optime := a.m.dir.end(), min(truth.Status.Optime, v.Store.Status.Optime)
-	if f := v.Store.Failover; (!f.Requested() || f.Switchover()) && at+v.Limits.MaxLag < optime {
+	ruled := v.Limits.Sync.Mode.Active() && v.Store.Sync.Leader == a.m.name // it has all that was acknowledged since it led
+	if f := v.Store.Failover; (!f.Requested() || f.Switchover()) && !ruled && at+v.Limits.MaxLag < optime {
 		w.violate("V8", "%s won at %s, more than %d bytes behind %s", a.m.name, at, v.Limits.MaxLag, optime)
 	}
 	if w.storeDown > 0 {
@@ -299,6 +312,9 @@ func (w *World) acquired(a *agent) {
 		}
 		if limited := v.Limits.CheckTimeline && other.dir.tli < truth.History.ClusterTimeline(); limited || other.dir.system != a.m.dir.system || w.now-int64(5*time.Second) < max(s.answering, other.agent.since) {
 			continue
+		}
+		if v.Limits.Sync.Mode.Active() && (v.Store.Sync.Leader == other.name || v.Store.Sync.Leader != "" && !v.Store.Sync.Has(other.name)) {
+			continue // what it has more was never acknowledged
 		}
 		if other.dir.end() > at {
 			w.violate("V9", "%s won at %s although %s is at %s", a.m.name, at, other.name, other.dir.end())

@@ -126,6 +126,9 @@ func (w *World) trouble() string {
 	if s.Failover.Requested() {
 		list = append(list, "a failover request is left")
 	}
+	if what := w.syncTrouble(leader); what != "" {
+		list = append(list, what)
+	}
 	if s.Initialize.SystemID != leader.dir.system {
 		list = append(list, "initialize is "+s.Initialize.SystemID)
 	}
@@ -162,7 +165,7 @@ func (w *World) wedged(what string) {
 	if w.oracle.violation != nil {
 		return
 	}
-	if w.wiped && w.primary() == nil && w.lastOnesGone() || (w.wiped || w.newestMayNotLead()) && w.lagsTooFar() {
+	if w.primary() == nil && (w.wiped && w.lastOnesGone() || w.electorsGone()) || (w.wiped || w.newestMayNotLead()) && w.lagsTooFar() {
 		return
 	}
 	var list []string
@@ -183,6 +186,17 @@ func (w *World) wedged(what string) {
 // newestMayNotLead says whether all that are on the newest timeline are tagged nofailover: people have named one of them, and have to do it again.
 func (w *World) newestMayNotLead() bool {
 	return !slices.ContainsFunc(w.Members, func(m *Member) bool { return m.dir.present() && m.dir.tli == w.oracle.newest && !m.tags.NoFailover })
+}
+
+// electorsGone says whether only members may lead, by /sync, that have lost a disk or were emptied, or that are tagged otherwise.
+func (w *World) electorsGone() bool {
+	key := w.peek().Sync
+	if !w.peek().Config.SynchronousMode().Active() || key.Leader == "" {
+		return false
+	}
+	return !slices.ContainsFunc(w.Members, func(m *Member) bool {
+		return key.Has(m.name) && !m.tags.NoFailover && !m.wiped && m.dir.present() && m.dir.problem == ""
+	})
 }
 
 // lagsTooFar says whether nobody may lead because those with the newest WAL were lost or may not: what is missing is more than

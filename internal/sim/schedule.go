@@ -43,6 +43,9 @@ func (w *World) generate() []Fault {
 	if r.chance(30) {
 		list = append(list[:min(len(list), 3)], w.themed(r, span)...)
 	}
+	if w.syncRun {
+		list = append(list, w.syncFaults(r, span)...)
+	}
 	slices.SortStableFunc(list, func(a, b Fault) int { return int(a.At - b.At) })
 	return list
 }

@@ -49,6 +49,7 @@ type server struct {
 	onExit   []func()
 	onReady  []func(error)
 	clean    bool // the shutdown checkpoint is written
+	waits    waits
 	writeSeq uint32
 }
 
@@ -59,6 +60,7 @@ func (m *Member) launch(asPrimary bool, up cluster.Upstream, ready func(error)) 
 	s := &server{w: w, m: m, dir: d, pid: w.pids, phase: starting, recovery: true, upstream: up, since: w.now}
 	s.replayDelay = int64(w.rand.between(200*time.Microsecond, 20*time.Millisecond))
 	m.server = s
+	s.readNames()
 	if m.guard.fired {
 		m.guard.launched(s)
 	}
@@ -98,6 +100,7 @@ func (m *Member) launch(asPrimary bool, up cluster.Upstream, ready func(error)) 
 			d.control.State = cluster.ControlInProduction
 			s.phase, s.accepting, s.answering = primary, true, w.now
 			s.m.writable()
+			w.checkSync()
 			s.scheduleWrite()
 			s.ready()
 		})
@@ -202,20 +205,20 @@ func (s *server) scheduleWrite() {
 
 // row is one commit of an open session.
 func (s *server) row() {
-	if s.pending > 0 {
-		return // every session waits for the disk
+	if s.pending > 0 || len(s.waits.commits) >= 3 {
+		return // every session waits for the disk, or for a standby
 	}
 	size := cluster.LSN(100 + s.w.rand.below(8000))
 	if s.w.rand.below(200) == 0 {
 		size = cluster.LSN(1+s.w.rand.below(20)) << 20
 	}
-	r := s.write(rowRecord, size)
+	s.write(rowRecord, size)
 	if s.stalled > 0 {
 		s.pending = len(s.dir.wal)
 		return
 	}
 	s.flush()
-	s.w.acknowledged(s.m, r)
+	s.commit(len(s.dir.wal))
 }
 
 // unstall is the end of a disk that hung.
@@ -227,7 +230,7 @@ func (s *server) unstall() {
 	if n := s.pending; n > 0 {
 		s.flush()
 		if s.phase == primary {
-			s.w.acknowledged(s.m, &s.dir.wal[n-1])
+			s.commit(n)
 		}
 	}
 }
@@ -284,6 +287,7 @@ func (s *server) finishPromotion() {
 		s.flush()
 		s.w.promoted(s)
 		s.m.writable()
+		s.w.checkSync()
 		s.scheduleWrite()
 	})
 }

@@ -177,6 +177,9 @@ func (w *World) storeChanged() {
 	if news := w.news(); news > w.told {
 		w.told = news
 		w.storeNews()
+		if w.syncRun {
+			w.checkSync()
+		}
 		for _, m := range w.Members {
 			if m.agent != nil && !m.agent.silent {
 				m.agent.watch()

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/regent-ha/regent/internal/cluster"
+	"github.com/regent-ha/regent/internal/quorum"
 )
 
 // stream is a replication connection: a WAL sender and a WAL receiver.
@@ -14,6 +15,9 @@ type stream struct {
 	busy     bool // something is on its way
 	held     bool // ... or would be, but the link is cut or the standby frozen
 	begun    moment
+
+	names   quorum.Names // synchronous_standby_names as this sender has read it
+	durable int          // records that the standby has told are flushed
 }
 
 const (
@@ -89,7 +93,7 @@ func (s *server) open(from *server) {
 		s.connect(retryInterval)
 		return
 	}
-	t := &stream{from: from, to: s, slot: s.upstream.Slot, sent: len(mine.wal), begun: w.now}
+	t := &stream{from: from, to: s, slot: s.upstream.Slot, sent: len(mine.wal), begun: w.now, names: theirs.standbys()}
 	if slot != nil {
 		if slot.user != nil {
 			slot.user.lost() // the old connection of the same standby
@@ -99,6 +103,7 @@ func (s *server) open(from *server) {
 	s.receiver = t
 	from.senders = append(from.senders, t)
 	t.reply()
+	t.hardened()
 	t.kick()
 }
 
@@ -197,6 +202,9 @@ func (t *stream) arrive(n int) {
 	}
 	t.sent = n
 	t.reply()
+	if w.syncRun {
+		w.after(time.Duration(flushDelay)+w.net.latency(w.net.link(s.m.place, t.from.m.place)), &s.process, t.hardened)
+	}
 	t.kick()
 }
 
@@ -260,6 +268,7 @@ func (t *stream) drop() {
 func (t *stream) free() {
 	if t.held {
 		t.held = false
+		t.hardened()
 		t.kick()
 	}
 }

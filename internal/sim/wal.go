@@ -59,6 +59,7 @@ type directory struct {
 	control       cluster.Control
 	standbySignal bool
 	slots         []slot
+	syncNames     string                // synchronous_standby_names in the configuration file
 	document      cluster.DynamicConfig // the cached dynamic configuration
 }
 
@@ -143,7 +144,7 @@ func historyBefore(h []ended, tli cluster.Timeline) int {
 
 // copyOf is a copy of the first n records and all that belongs to them.
 func (d *directory) copyOf(n int, at moment) directory {
-	c := directory{state: cluster.DirPresent, system: d.system, major: d.major, tli: d.tli, history: slices.Clip(d.history), known: d.known, knownHistory: d.knownHistory, control: d.control, document: d.document}
+	c := directory{state: cluster.DirPresent, system: d.system, major: d.major, tli: d.tli, history: slices.Clip(d.history), known: d.known, knownHistory: d.knownHistory, control: d.control, document: d.document, syncNames: d.syncNames}
 	c.wal = slices.Clone(d.wal[:n])
 	for i := range c.wal {
 		c.wal[i].at = at

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	keys "github.com/regent-ha/regent/internal/cluster"
 	"github.com/regent-ha/regent/test/rig"
 )
 
@@ -74,6 +75,49 @@ func TestMixedNodeDeath(t *testing.T) {
 			t.Fatalf("%s has %s rows, %v; want %s", leader.Name, have, err, rows)
 		}
 	}
+}
+
+// In synchronous mode whoever leads maintains /sync, and whoever is named there takes over with every row that was acknowledged, of whichever kind
+// the leader was.
+func TestMixedSynchronous(t *testing.T) {
+	needPatroni(t)
+	t.Parallel()
+	etcd := rig.StartEtcd(t)
+	regent, other := rig.NewMember(t, "demo-0", etcd.Address), newPatroni(t, "demo-1", etcd)
+	for _, m := range []*rig.Member{regent, other} {
+		m.Edit(t, "    retry_timeout: 3\n", "    retry_timeout: 3\n    synchronous_mode: true\n")
+	}
+	cluster(t, regent, other)
+	leader, replica := regent, other
+	settled := func() {
+		t.Helper()
+		rig.Wait(t, "/sync names "+replica.Name+" as the standby of "+leader.Name, func() bool {
+			value, _ := etcd.Get(t, "sync")
+			key, err := keys.DecodeSync([]byte(value), 1)
+			return err == nil && key.Leader == leader.Name && key.HasStandby(replica.Name)
+		})
+	}
+	settled()
+	w := rig.StartWriter(t, leader, replica)
+	w.Advance(t)
+	ours, theirs := newCtl(t, etcd, rig.Program()), newCtl(t, etcd, patronictl)
+	for n, c := range []ctl{ours, theirs, ours, theirs} {
+		c.want(t, []string{"Sync Standby"}, "list", rig.Scope)
+		if n < 2 {
+			c.run(t, "switchover", rig.Scope, "--leader", leader.Name, "--candidate", replica.Name, "--force")
+		} else {
+			leader.Crash(t)
+		}
+		leader, replica = replica, leader
+		leader.WaitPrimary(t)
+		w.Advance(t)
+		if n >= 2 {
+			replica.Start(t)
+		}
+		replica.WaitStreaming(t)
+		settled()
+	}
+	w.Check(t, leader)
 }
 
 // The dynamic configuration is one, whoever writes it and whoever leads.

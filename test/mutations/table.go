@@ -12,6 +12,7 @@ const (
 	haLeaving   = "internal/ha/leaving.go"
 	haReplica   = "internal/ha/replica.go"
 	haSlots     = "internal/ha/slots.go"
+	haSync      = "internal/ha/sync.go"
 	loopLease   = "internal/loop/lease.go"
 	loopLoop    = "internal/loop/loop.go"
 	simConfig   = "internal/sim/config.go"
@@ -19,12 +20,12 @@ const (
 	simStore    = "internal/sim/store.go"
 	simWork     = "internal/sim/work.go"
 	position    = "internal/cluster/postgres.go"
+	quorumNext  = "internal/quorum/quorum.go"
 )
 
-// mutations are all of them. Those of synchronous and quorum mode and of failsafe (/sync rewritten late, a standby named before it is
-// confirmed, failsafe accepted after taking the lock) come with these modes.
+// mutations are all of them. Those of quorum mode and of failsafe (failsafe accepted after taking the lock) come with these modes.
 func mutations() []mutation {
-	return slices.Concat(ofElection, ofLock, ofFencing, ofLoop, ofLeader, ofHandover, ofDirectory, ofSlots, ofExecutors, ofPause)
+	return slices.Concat(ofElection, ofLock, ofFencing, ofLoop, ofLeader, ofHandover, ofDirectory, ofSlots, ofExecutors, ofPause, ofSync)
 }
 
 // ofElection: who may take a free lock.
@@ -60,7 +61,7 @@ var ofElection = []mutation{
 	one("back-off after a failed promotion forgotten", haElection,
 		"gate(RaceBackoff, !v.Now.Before(v.Memory.NoRaceUntil),", "gate(RaceBackoff, true,", "V18"),
 	one("no lock before the promotion", haElection,
-		"actions := []Action{AcquireLeader{}}", "actions := []Action{}", "V18"),
+		"append([]Action{AcquireLeader{}}, v.claimSync()...)", "v.claimSync()", "V18"),
 	{Name: "request that is fulfilled is kept", Expect: []string{"V16"}, Edits: []edit{
 		{haElection, "actions = append(actions, WriteFailover{f})", "_ = f"},
 		{haLeader, "return v.again(RequestInvalid, \"this member leads already\", clear), true", "return Decision{}, false"},
@@ -222,7 +223,7 @@ var ofSlots = []mutation{
 // ofExecutors: what carries the decisions out, in the simulator's mirror of the agent.
 var ofExecutors = []mutation{
 	{Name: "promoted without the lock", Expect: []string{"V2", "V1"}, Edits: []edit{
-		{haElection, "actions := []Action{AcquireLeader{}}", "actions := []Action{}"},
+		{haElection, "append([]Action{AcquireLeader{}}, v.claimSync()...)", "v.claimSync()"},
 		{simWork, "if !a.lock.Held || !a.now().Before(a.lock.Deadline) {", "if false {"},
 		{simGuard, "if err := a.stillLeader(); err != nil || a.limits.Paused {\n\t\treturn err\n\t}", "if true {\n\t\treturn nil\n\t}"},
 	}},
@@ -252,4 +253,24 @@ var ofPause = []mutation{
 		"case v.Limits.Paused:\n\t\treturn v.decide(Left,", "case false:\n\t\treturn v.decide(Left,", "V15"),
 	one("second primary in pause fenced when it is somebody's replica", haDown,
 		"case v.Limits.Paused && v.Lock.Held:", "case false:", "V15"),
+}
+
+// ofSync: synchronous mode, in runs that are all in it.
+var ofSync = []mutation{
+	inSync("/sync not claimed before the promotion", haSync,
+		"actions := []Action{WriteSync{cluster.Sync{Leader: v.Self, Revision: s.Revision}}}", "actions := []Action{}", "V5", "V7"),
+	inSync("a standby in /sync before commits wait for it", quorumNext,
+		"Publish: s.publish(keep), Require", "Publish: s.publish(s.Picked), Require", "V5", "V7"),
+	inSync("commits cease to wait before /sync is written", quorumNext,
+		"Publish: s.publish(keep), Require", "Require", "V5", "V7"),
+	inSync("a checkpointer that is busy ignored", haSync, "!p.Heeded || ", "", "V5", "V7"),
+	inSync("a standby in /sync that lacks what was acknowledged before", haSync, "v.syncPosition(s) >= w.Safe && ", "", "V7"),
+	inSync("elected without /sync", haElection, "\t\tv.syncGate(),\n", "", "V10", "V7"),
+	inSync("promoted although /sync names others by now", haLeader, "case v.ousted() && !forced:", "case false && !forced:", "V7", "V5"),
+}
+
+func inSync(name, file, old, new string, expect ...string) mutation {
+	m := one(name, file, old, new, expect...)
+	m.Args = []string{"--sync"}
+	return m
 }

@@ -27,12 +27,13 @@ type options struct {
 	seed                          int64
 	stop, json, noGuard, trace    bool
 	shrink                        bool
+	sync                          bool
 	ignore, schedule              string
 }
 
 // run is what a seed is played with.
 func (o *options) run(seed uint64) sim.Options {
-	return sim.Options{Seed: seed, Members: o.members, NoGuard: o.noGuard, Ignore: strings.FieldsFunc(o.ignore, func(r rune) bool { return r == ',' })}
+	return sim.Options{Seed: seed, Members: o.members, Sync: o.sync, NoGuard: o.noGuard, Ignore: strings.FieldsFunc(o.ignore, func(r rune) bool { return r == ',' })}
 }
 
 func main() {
@@ -45,6 +46,7 @@ func main() {
 	flag.BoolVar(&o.stop, "stop", false, "stop at the first violation")
 	flag.BoolVar(&o.json, "json", false, "one JSON object per violation, and one with the sum")
 	flag.BoolVar(&o.noGuard, "no-guard", false, "without the process that kills PostgreSQL at the lock's end")
+	flag.BoolVar(&o.sync, "sync", false, "all of them in synchronous mode, not only a quarter")
 	flag.BoolVar(&o.trace, "trace", false, "with --seed: write what happens")
 	flag.BoolVar(&o.shrink, "shrink", false, "with --seed: look for the shortest schedule that shows the same")
 	flag.StringVar(&o.schedule, "schedule", "", "with --seed: play these faults, a JSON list as --shrink prints it, instead of the seed's")
