@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/regent-ha/regent/internal/cluster"
@@ -73,6 +74,44 @@ func TestCloneSource(t *testing.T) {
 		s := cloneSource(c.clone, &cluster.Snapshot{Members: c.members, Leader: cluster.Leader{Name: "pg1"}}, "me", func(n int) int { return n - 1 })
 		if have := fmt.Sprint(s.Name, " ", s.BaseBackup); have != c.want {
 			t.Errorf("%s: have %s, want %s", name, have, c.want)
+		}
+	}
+}
+
+// Whose synchronous_standby_names is: the leader's in synchronous mode, and as long as /sync may name somebody; people's after that.
+func TestWhoseSynchronousStandbyNames(t *testing.T) {
+	const text = "name: a\nscope: b\nrestapi: {listen: '127.0.0.1:1'}\n" +
+		"postgresql: {data_dir: /nowhere, listen: '127.0.0.1:2', connect_address: '127.0.0.1:2', parameters: {Synchronous_Standby_Names: x}}"
+	doc, err := config.ParseYAML("test", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		mode           string
+		unsynced       bool
+		kept, released bool
+	}{
+		{"off", true, true, true},
+		{"off", false, false, false}, // not read yet, or the mode has just been switched off
+		{"on", true, false, false},
+		{"on", false, false, false},
+		{"quorum", false, true, false}, // not built yet
+	} {
+		d := cluster.DynamicConfig{Usable: true, Document: cluster.Value{Kind: cluster.Object}.Set(cluster.Text(c.mode), "synchronous_mode")}
+		e, _, err := config.NewEffective(&config.File{Document: doc.(*config.Map)}, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := instanceSettings(&e, cluster.Primary, c.unsynced)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept := false
+		for name := range s.Parameters {
+			kept = kept || strings.EqualFold(name, "synchronous_standby_names")
+		}
+		if kept != c.kept || s.UserSyncNames != c.released {
+			t.Errorf("%s, unsynced %v: people's value kept %v, the leader's dropped %v; want %v, %v", c.mode, c.unsynced, kept, s.UserSyncNames, c.kept, c.released)
 		}
 	}
 }
