@@ -103,7 +103,7 @@ func TestFailoverAndBack(t *testing.T) {
 	verdict(t, b, a, 3, Unknown) // W2: in production, the end of the WAL is not known
 	must(t, b.CrashRecover(within(t, 20*time.Second)))
 	verdict(t, b, a, 3, Needed) // W6, our checkpoint is behind the switch point
-	a.sql(t, "CHECKPOINT") // as the leader's agent does; PostgreSQL's own may take a second
+	a.sql(t, "CHECKPOINT")      // as the leader's agent does; PostgreSQL's own may take a second
 	reports = nil
 	timed(t, "rewind", 0, func() {
 		must(t, b.Rewind(within(t, 30*time.Second), a.source(), func(r Report) { reports = append(reports, r) }))
