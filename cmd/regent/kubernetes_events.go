@@ -48,7 +48,7 @@ var eventReasons = map[ha.Reason]string{
 	ha.SwitchoverStart: "Switchover", ha.HandOver: "HandedOver", ha.SwitchoverAbandon: "SwitchoverAbandoned", ha.RequestImpossible: "FailoverImpossible", ha.RequestInvalid: "FailoverRequestInvalid",
 	ha.RewindNeeded: "Rewinding", ha.RewindGaveUp: "RewindImpossible", ha.CloneFromLeader: "Cloning", ha.CloneDiverged: "Cloning", ha.Reinitializing: "Reinitializing", ha.CloneAfterFailure: "CloneFailed",
 	ha.CrashRestart: "CrashRecovery", ha.CleanUpCrash: "CrashRecovery", ha.CrashFailover: "CrashFailover", ha.StartFailed: "StartFailed",
-	ha.BootstrapRun: "Bootstrapping", ha.BootstrapFailed: "BootstrapFailed", ha.Leaving: "Leaving", ha.FollowNew: "Following",
+	ha.BootstrapFailed: "BootstrapFailed", ha.Leaving: "Leaving", ha.FollowNew: "Following",
 }
 
 // eventOf is what a decision is told as; ok false: nobody needs to know.
@@ -59,6 +59,10 @@ func eventOf(j agent.Journaled) (event kubernetes.Event, ok bool) {
 		case ha.AcquireLeader:
 			if event.Reason = "ElectionWon"; len(j.Errors) > 0 {
 				event.Reason = "ElectionLost"
+			}
+		case ha.Bootstrap:
+			if len(j.Errors) == 0 { // else another member was first
+				event.Reason = "Bootstrapping"
 			}
 		case ha.Demote:
 			if event.Reason == "" {

@@ -15,6 +15,9 @@ func TestEventOfADecision(t *testing.T) {
 	}{
 		{agent.Journaled{Reason: ha.Healthiest, Actions: []ha.Action{ha.AcquireLeader{}}}, kubernetes.Event{Reason: "ElectionWon", Message: "healthiest"}},
 		{agent.Journaled{Reason: ha.Healthiest, Actions: []ha.Action{ha.AcquireLeader{}}, Errors: []string{"held by b"}}, kubernetes.Event{Reason: "ElectionLost", Message: "healthiest: held by b"}},
+		{agent.Journaled{Reason: ha.BootstrapClaim, Actions: []ha.Action{ha.ClaimBootstrap{}, ha.Bootstrap{}}}, kubernetes.Event{Reason: "Bootstrapping", Message: "bootstrap-claim"}},
+		{agent.Journaled{Reason: ha.BootstrapClaim, Actions: []ha.Action{ha.ClaimBootstrap{}, ha.Bootstrap{}}, Errors: []string{"b was first"}}, kubernetes.Event{}},
+		{agent.Journaled{Reason: ha.BootstrapRun, Actions: []ha.Action{ha.Bootstrap{}}}, kubernetes.Event{Reason: "Bootstrapping", Message: "bootstrap"}},
 		{agent.Journaled{Reason: ha.PeerAhead, Detail: "b is 16 bytes ahead"}, kubernetes.Event{Reason: "NotElected", Message: "peer-ahead: b is 16 bytes ahead"}},
 		{agent.Journaled{Reason: ha.LockLost, Actions: []ha.Action{ha.Demote{Mode: ha.NoLock}}}, kubernetes.Event{Reason: "LockLost", Message: "lock-lost", Warning: true}},
 		{agent.Journaled{Reason: ha.StartTooLong, Actions: []ha.Action{ha.Demote{Mode: ha.Immediate}}}, kubernetes.Event{Reason: "Demoting", Message: "start-too-long", Warning: true}},

@@ -86,6 +86,7 @@ type Agent struct {
 	storeError   string
 	snapshotWall time.Time
 	problems     []string                // of the keys, as told last
+	reported     ha.Reason               // of the decision before
 	reloaded     func(*config.Effective) // tells REST and the log
 	decided      func(reason string)
 	journaled    func(Journaled)

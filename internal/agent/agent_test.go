@@ -111,6 +111,23 @@ func TestJournalIsARing(t *testing.T) {
 	}
 }
 
+func TestHousekeepingIsToldOnce(t *testing.T) {
+	for name, test := range map[string]struct {
+		before ha.Reason
+		d      ha.Decision
+		want   bool
+	}{
+		"it leads from now on":  {ha.PromoteNow, ha.Decision{Reason: ha.HealthyPrimary, Actions: []ha.Action{ha.WriteStatus{}}}, false},
+		"it still leads":        {ha.HealthyPrimary, ha.Decision{Reason: ha.HealthyPrimary, Actions: []ha.Action{ha.WriteStatus{}, ha.SyncSlots{}}}, true},
+		"it does more":          {ha.HealthyPrimary, ha.Decision{Reason: ha.HealthyPrimary, Actions: []ha.Action{ha.WriteStatus{}, ha.WriteConfig{}}}, false},
+		"it asks for an answer": {ha.LockFree, ha.Decision{Reason: ha.LockFree, Actions: []ha.Action{ha.AskPeers{}}}, false},
+	} {
+		if have := quiet(&test.d, test.before); have != test.want {
+			t.Errorf("%s: have quiet %v, want %v", name, have, test.want)
+		}
+	}
+}
+
 func TestCallbacksFollowRoles(t *testing.T) {
 	var c callbackMemory
 	for _, s := range []struct {

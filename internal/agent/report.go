@@ -67,13 +67,14 @@ func (a *Agent) report(news bool) {
 		a.decided(string(d.Reason))
 	}
 	level := slog.LevelDebug
-	if news && !quiet(d) {
+	if news && !quiet(d, a.reported) {
 		level = slog.LevelInfo
 		a.journal.write(entry{At: view.Wall, Reason: d.Reason, Detail: d.Detail, Actions: actions, RuledOut: d.RuledOut, Gates: d.Gates, Errors: a.loop.Errors, View: &view})
 		if a.journaled != nil {
 			a.journaled(Journaled{Reason: d.Reason, Detail: d.Detail, Actions: d.Actions, Errors: a.loop.Errors})
 		}
 	}
+	a.reported = d.Reason
 	if level == slog.LevelInfo && d.Reason.Trouble() {
 		level = slog.LevelWarn
 	}
@@ -89,8 +90,8 @@ func (a *Agent) report(news bool) {
 	a.publish()
 }
 
-// quiet says whether a decision only keeps house: it is told at debug level unless its reason is new.
-func quiet(d *ha.Decision) bool {
+// quiet says whether a decision only keeps house, as the one before it did: it is told at debug level.
+func quiet(d *ha.Decision, before ha.Reason) bool {
 	for _, action := range d.Actions {
 		switch action.(type) {
 		case ha.WriteStatus, ha.AskPeers, ha.SyncSlots, ha.Checkpoint:
@@ -98,7 +99,7 @@ func quiet(d *ha.Decision) bool {
 			return false
 		}
 	}
-	return len(d.Actions) > 0 && (d.Reason == ha.HealthyPrimary || d.Reason == ha.Following || d.Reason == ha.SwitchoverWait)
+	return len(d.Actions) > 0 && d.Reason == before && (d.Reason == ha.HealthyPrimary || d.Reason == ha.Following || d.Reason == ha.SwitchoverWait)
 }
 
 // publish makes the present state visible to readers.
