@@ -69,6 +69,21 @@ func TestRoleFollowsTheLock(t *testing.T) {
 	})
 }
 
+// A leader that leaves releases the lock and ends: its pod may be there for long after that.
+func TestRoleIsTrueAfterTheEnd(t *testing.T) {
+	eachLayout(t, func(b *bench) {
+		a := b.open("a")
+		b.announce(a, member("a", cluster.Primary, cluster.Running))
+		lock := b.acquire(a, "a")
+		b.podLabel("a", "role", "primary")
+		if err := a.Release(b.ctx(5*time.Second), lock); err != nil {
+			b.Fatal(err)
+		}
+		a.Close()
+		b.podLabel("a", "role", "")
+	})
+}
+
 func addresses(t *testing.T, text string) (ips string) {
 	t.Helper()
 	var o struct {

@@ -75,9 +75,20 @@ func open(ctx context.Context, config Config, before *Store) (*Store, error) {
 	return s, nil
 }
 
-// Close waits for the store's own goroutines to end.
+// Close waits for the store's own goroutines to end. After the release of a lock the labels of our pod, which may be there for
+// long, have a second to become true: it costs nothing when they are.
 func (s *Store) Close() error {
 	s.once.Do(func() {
+		s.mu.Lock()
+		announced := s.announced != nil
+		s.mu.Unlock()
+		if announced {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			if err := s.patchPod(ctx); err != nil && !errors.Is(err, errMoved) {
+				s.config.Log.Warn("label our pod with its role before the end", "pod", s.config.Name, "error", err)
+			}
+		}
 		s.stop()
 		s.view.close()
 		s.tasks.Wait()
