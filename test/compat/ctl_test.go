@@ -42,7 +42,7 @@ func operate(t *testing.T, c ctl, a, b *rig.Member) {
 
 	c.run(t, "switchover", rig.Scope, "--leader", "demo-0", "--candidate", "demo-1", "--force")
 	b.WaitPrimary(t)
-	a.WaitStreaming(t)
+	a.WaitStreamsFrom(t, b)
 	w.Advance(t)
 	rig.Wait(t, "the history names who took over", func() bool {
 		out, err := c.try("history", rig.Scope, "-f", "json")
@@ -51,7 +51,7 @@ func operate(t *testing.T, c ctl, a, b *rig.Member) {
 
 	c.run(t, "failover", rig.Scope, "--candidate", "demo-0", "--force")
 	a.WaitPrimary(t)
-	b.WaitStreaming(t)
+	b.WaitStreamsFrom(t, a)
 	w.Advance(t)
 
 	c.run(t, "pause", rig.Scope, "--wait")
@@ -64,7 +64,7 @@ func operate(t *testing.T, c ctl, a, b *rig.Member) {
 	started := func(m *rig.Member) string { s, _ := m.SQL("select pg_postmaster_start_time()"); return s }
 	before := started(b)
 	c.run(t, "restart", rig.Scope, "demo-1", "--force")
-	b.WaitStreaming(t)
+	b.WaitStreamsFrom(t, a)
 	if after := started(b); after == before {
 		t.Errorf("restart: PostgreSQL of demo-1 runs since %s, as before", after)
 	}
@@ -84,7 +84,7 @@ func operate(t *testing.T, c ctl, a, b *rig.Member) {
 	}
 	c.run(t, "reinit", rig.Scope, "demo-1", "--force")
 	rig.Wait(t, "the data directory is a new one", func() bool { return !marked(b) })
-	b.WaitStreaming(t)
+	b.WaitStreamsFrom(t, a)
 
 	w.Advance(t)
 	w.Check(t, a)

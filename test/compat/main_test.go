@@ -86,5 +86,5 @@ func cluster(t *testing.T, leader, replica *rig.Member) {
 	leader.Start(t)
 	leader.WaitPrimary(t)
 	replica.Start(t)
-	replica.WaitStreaming(t)
+	replica.WaitStreamsFrom(t, leader)
 }

@@ -31,7 +31,7 @@ func TestMixedCluster(t *testing.T) {
 				c.run(t, "switchover", rig.Scope, "--leader", leader.Name, "--candidate", replica.Name, "--force")
 				leader, replica = replica, leader
 				leader.WaitPrimary(t)
-				replica.WaitStreaming(t)
+				replica.WaitStreamsFrom(t, leader)
 				w.Advance(t)
 			}
 			for _, c := range []ctl{ours, theirs} {
@@ -42,7 +42,7 @@ func TestMixedCluster(t *testing.T) {
 			replica.WaitPrimary(t)
 			w.Advance(t)
 			leader.Start(t)
-			leader.WaitStreaming(t)
+			leader.WaitStreamsFrom(t, replica)
 			w.Check(t, replica)
 		})
 	}
@@ -70,7 +70,7 @@ func TestMixedNodeDeath(t *testing.T) {
 		leader, replica = replica, leader
 		leader.WaitPrimary(t)
 		replica.Start(t)
-		replica.WaitStreaming(t)
+		replica.WaitStreamsFrom(t, leader)
 		if have, err := leader.SQL("select count(*) from deaths"); have != rows {
 			t.Fatalf("%s has %s rows, %v; want %s", leader.Name, have, err, rows)
 		}
@@ -114,7 +114,7 @@ func TestMixedSynchronous(t *testing.T) {
 		if n >= 2 {
 			replica.Start(t)
 		}
-		replica.WaitStreaming(t)
+		replica.WaitStreamsFrom(t, leader)
 		settled()
 	}
 	w.Check(t, leader)
@@ -163,7 +163,7 @@ func TestMixedConfiguration(t *testing.T) {
 		if round == 0 {
 			ours.run(t, "switchover", rig.Scope, "--leader", regent.Name, "--candidate", other.Name, "--force")
 			other.WaitPrimary(t)
-			regent.WaitStreaming(t)
+			regent.WaitStreamsFrom(t, other)
 		}
 	}
 }
@@ -181,7 +181,7 @@ func TestMoveOver(t *testing.T) {
 	leader := members[0]
 	cluster(t, leader, members[1])
 	members[2].Start(t)
-	members[2].WaitStreaming(t)
+	members[2].WaitStreamsFrom(t, leader)
 	id, err := leader.SQL("select system_identifier from pg_control_system()")
 	if err != nil {
 		t.Fatal(err)
@@ -193,7 +193,7 @@ func TestMoveOver(t *testing.T) {
 		m.Stop(t)
 		m.Command = command(m)
 		m.Start(t)
-		m.WaitStreaming(t)
+		m.WaitStreamsFrom(t, leader)
 		w.Advance(t)
 	}
 	moveAll := func(next *rig.Member, command func(*rig.Member) []string) {
@@ -207,7 +207,7 @@ func TestMoveOver(t *testing.T) {
 		next.WaitPrimary(t)
 		for _, m := range members {
 			if m != next {
-				m.WaitStreaming(t)
+				m.WaitStreamsFrom(t, next)
 			}
 		}
 		leader, next = next, leader

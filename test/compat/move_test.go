@@ -21,7 +21,7 @@ func TestMoveInPlace(t *testing.T) {
 	leader := members[0]
 	cluster(t, leader, members[1])
 	members[2].Start(t)
-	members[2].WaitStreaming(t)
+	members[2].WaitStreamsFrom(t, leader)
 	started := func() (list []string) {
 		for _, m := range members {
 			at, err := m.SQL("select pg_postmaster_start_time() || ' timeline ' || timeline_id from pg_control_checkpoint()")

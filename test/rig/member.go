@@ -292,6 +292,16 @@ func (m *Member) WaitPrimary(t testing.TB) { t.Helper(); Wait(t, m.Name+" leads"
 // WaitStreaming waits until the member is a replica that streams.
 func (m *Member) WaitStreaming(t testing.TB) { t.Helper(); Wait(t, m.Name+" streams", m.IsStreaming) }
 
+// WaitStreamsFrom waits until both sides say that the member streams from that leader. One that is connected to a leader of before
+// streams as well, and has nothing of what is written now.
+func (m *Member) WaitStreamsFrom(t testing.TB, leader *Member) {
+	t.Helper()
+	Wait(t, m.Name+" streams from "+leader.Name, func() bool {
+		sends, err := leader.SQL("select bool_or(state = 'streaming') from pg_stat_replication where application_name = '" + m.Name + "'")
+		return err == nil && sends == "t" && m.IsStreaming()
+	})
+}
+
 // WaitLog waits until the agent has printed all of these texts.
 func (m *Member) WaitLog(t testing.TB, texts ...string) {
 	t.Helper()
