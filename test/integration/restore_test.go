@@ -61,7 +61,7 @@ func TestPointInTimeRecovery(t *testing.T) {
 	if err := os.WriteFile(gate, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	harness.Eventually(t, harness.Patience, "m0 is the primary", func() bool { return first.Ready("primary") })
+	harness.Eventually(t, harness.Patience, "m0 leads", func() bool { return c.Leader() == first }) // it is a primary before, while it is made
 	rows := func(m *harness.Member) string {
 		have, err := m.TrySQL("select string_agg(row, ' ' order by row) from t")
 		if err != nil {
