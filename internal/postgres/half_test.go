@@ -79,7 +79,8 @@ func TestHalfRecord(t *testing.T) {
 			}
 			verdict(t, standby, leader, 2, NotNeeded)
 
-			stopFast(t, standby) // does not help
+			// It does not help. Where the receiver waits (17.12), it hears of the stop after wal_receiver_timeout, 60 s.
+			must(t, standby.Stop(within(t, 40*time.Second), StopOptions{Mode: Fast}))
 			follow(t, standby, leader)
 			asksAhead(t, standby)
 
