@@ -41,6 +41,7 @@ test-deps:
 test: test-deps build ## unit, transcripts, store contract, integration
 	$(GO) test -timeout 15m $(UNIT)
 	$(GO) test -timeout 20m -p 1 $(WHOLE)
+	@if why=$$(test/kube/run built 2>&1); then $(MAKE) --no-print-directory kube-contract; else echo "left out: the store's contract on a real API server: $$why"; fi
 
 .PHONY: race
 race: ## the same under the race detector, without the simulator, which has one goroutine
@@ -91,9 +92,19 @@ kube-build: ## Kubernetes for "make kube", once: ten minutes of processor time
 	test/kube/run build
 
 .PHONY: kube
-kube: ## Regent on a real Kubernetes: store, chart, pods that are killed DELETIONS times and more (default 20); needs root
-	test/kube/run control -- $(GO) test -count=1 -timeout 20m ./internal/dcs/kubernetes
+kube: kube-control kube-node ## Regent on a real Kubernetes: store, chart, pods that are killed DELETIONS times and more (default 20); needs root
+
+.PHONY: kube-control
+kube-control: kube-contract ## the part of it that needs no node and no root: store and chart
+	cd test/kube && $(GO) test -trimpath ./machine ./image
 	cd test/kube && ./run control -- $(GO) test -trimpath -count=1 ./deploy
+
+.PHONY: kube-contract
+kube-contract:
+	test/kube/run control -- $(GO) test -count=1 -timeout 20m -run OnKubernetes ./internal/dcs/kubernetes
+
+.PHONY: kube-node
+kube-node:
 	cd test/kube && REGENT_KUBE_DELETIONS=$(or $(DELETIONS),20) ./run node -- $(GO) test -trimpath -count=1 -v -timeout 60m ./scenario
 
 .PHONY: bench

@@ -18,6 +18,8 @@ import (
 
 const usage = `usage: test/kube/run COMMAND
 
+  can                         try whether this machine allows a node
+  built                       say whether Kubernetes is built
   build                       build Kubernetes (box), helm and pause into the cache
   control [-- COMMAND...]     etcd, API server and controller manager on 127.0.0.1
   node [-- COMMAND...]        a cluster of one real node (root); as well: the image of Regent, made and imported
@@ -56,6 +58,12 @@ func command(ctx context.Context, args []string) error {
 	switch name {
 	case "inside":
 		return node.Inside(os.NewFile(3, "cable"))
+	case "can":
+		return node.Can()
+	case "trial":
+		return node.Trial(os.NewFile(3, "cable"))
+	case "built":
+		return node.Built()
 	case "build":
 		return node.Build(os.Stderr)
 	case "control", "node":

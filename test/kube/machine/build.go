@@ -2,6 +2,7 @@ package machine
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -20,11 +21,8 @@ var names = []string{"kubectl", "etcd", "kube-apiserver", "kube-controller-manag
 // ten minutes of processor time, and 5 GB of memory while it links.
 func (m Machine) Build(log io.Writer) error {
 	stamp, err := m.stamp()
-	if err != nil {
+	if err != nil || m.made(stamp) {
 		return err
-	}
-	if old, err := os.ReadFile(filepath.Join(m.Cache, "stamp")); err == nil && string(old) == stamp {
-		return nil
 	}
 	if err := os.MkdirAll(m.Bin(), 0o755); err != nil {
 		return err
@@ -58,6 +56,20 @@ func (m Machine) Build(log io.Writer) error {
 		}
 	}
 	return os.WriteFile(filepath.Join(m.Cache, "stamp"), []byte(stamp), 0o644)
+}
+
+// Built says why there is nothing to bring up yet.
+func (m Machine) Built() error {
+	stamp, err := m.stamp()
+	if err == nil && !m.made(stamp) {
+		err = errors.New("have no Kubernetes of these sources; make kube-build makes it, in ten minutes of processor time")
+	}
+	return err
+}
+
+func (m Machine) made(stamp string) bool {
+	old, err := os.ReadFile(filepath.Join(m.Cache, "stamp"))
+	return err == nil && string(old) == stamp
 }
 
 // helmFlags tell helm which Kubernetes there is: it takes it for 1.20 otherwise, and refuses charts for later ones.

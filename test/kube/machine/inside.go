@@ -26,8 +26,16 @@ var settings = map[string]string{
 // Inside is the node's first process: it mounts, starts the parts, starts again what ended, and reaps orphans. With its end
 // everything in the node ends.
 func (m Machine) Inside(cable *os.File) error {
+	if err := m.prepare(cable); err != nil {
+		return err
+	}
+	return m.run()
+}
+
+// prepare makes a node of the namespaces that this process is the first of.
+func (m Machine) prepare(cable *os.File) error {
 	if os.Getpid() != 1 {
-		return errors.New("inside: expected to be the first process of a node")
+		return errors.New("expected to be the first process of a node")
 	}
 	if err := m.mounts(); err != nil {
 		return err
@@ -46,6 +54,11 @@ func (m Machine) Inside(cable *os.File) error {
 	if err := os.WriteFile("/proc/sys/net/bridge/bridge-nf-call-iptables", []byte("1"), 0o644); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	return nil
+}
+
+// run starts the parts and keeps them.
+func (m Machine) run() error {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return err

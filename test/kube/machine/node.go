@@ -58,7 +58,7 @@ func (m Machine) Node(ctx context.Context, bound bool, log io.Writer) error {
 	if err := makeCgroups(); err != nil {
 		return err
 	}
-	if err := m.begin(bound); err != nil {
+	if _, err := m.begin("inside", bound); err != nil {
 		return errors.Join(err, m.Down())
 	}
 	if err := m.ready(ctx); err != nil {
@@ -80,20 +80,20 @@ func (m Machine) Node(ctx context.Context, bound bool, log io.Writer) error {
 	return nil
 }
 
-// begin starts the node's first process and lays the cable to it.
-func (m Machine) begin(bound bool) error {
+// begin starts the node's first process, which does what the command of that name says, and lays the cable to it.
+func (m Machine) begin(command string, bound bool) (pid int, err error) {
 	out, err := os.Create(filepath.Join(m.Dir, "log", "node.log"))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer out.Close()
 	wait, cable, err := os.Pipe()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer wait.Close()
 	defer cable.Close()
-	first := exec.Command("/proc/self/exe", "inside")
+	first := exec.Command("/proc/self/exe", command)
 	first.Env = append(os.Environ(), "REGENT_KUBE_SOURCE="+m.Source)
 	first.Stdout, first.Stderr, first.ExtraFiles = out, out, []*os.File{wait}
 	first.SysProcAttr = &syscall.SysProcAttr{
@@ -104,11 +104,11 @@ func (m Machine) begin(bound bool) error {
 		first.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	}
 	if err := first.Start(); err != nil {
-		return fmt.Errorf("start the node's first process: %w", err)
+		return 0, fmt.Errorf("start the node's first process: %w", err)
 	}
-	pid := first.Process.Pid
+	pid = first.Process.Pid
 	if err := m.remember(pid); err != nil {
-		return err
+		return 0, err
 	}
 	inside := []string{"nsenter", "-t", strconv.Itoa(pid), "-n"}
 	for _, call := range [][]string{
@@ -122,16 +122,17 @@ func (m Machine) begin(bound bool) error {
 		{"ip", "route", "replace", m.serviceNet(), "via", m.NodeIP()},
 	} {
 		if err := run(call...); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	_, err = cable.Write([]byte{1})
-	return err
+	return pid, err
 }
 
+// run hides the exit code: that of a command of ours says how the command ended that it ran for its caller.
 func run(call ...string) error {
 	if out, err := exec.Command(call[0], call[1:]...).CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w: %s", strings.Join(call, " "), err, strings.TrimSpace(string(out)))
+		return fmt.Errorf("%s: %v: %s", strings.Join(call, " "), err, strings.TrimSpace(string(out)))
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -80,10 +81,14 @@ func run(t testing.TB, name string, args ...string) string {
 	return out
 }
 
+// try is run for what may fail. Warnings, which kubectl prints beside its answer, are no part of that.
 func try(ctx context.Context, name string, args ...string) (string, error) {
-	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
+	cmd := exec.CommandContext(ctx, name, args...)
+	var complaints bytes.Buffer
+	cmd.Stderr = &complaints
+	out, err := cmd.Output()
 	if err != nil {
-		return "", fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, out)
+		return "", fmt.Errorf("%s %s: %w: %s%s", name, strings.Join(args, " "), err, out, &complaints)
 	}
 	return string(out), nil
 }
@@ -187,27 +192,10 @@ func (c *Cluster) healed(ctx context.Context, instances int) (State, error) {
 		}
 		s = seen
 	}
-	if err := c.writable(ctx, address[s.Leader]); err != nil {
-		return State{}, err
+	if !c.primary(ctx, address[s.Leader]) { // what the members have announced may be of before it was killed
+		return State{}, fmt.Errorf("%s does not answer as the primary", s.Leader)
 	}
 	return s, c.leads(ctx, address[s.Leader])
-}
-
-// writable asks the leader itself: what the members have announced may be of before it was killed.
-func (c *Cluster) writable(ctx context.Context, ip string) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+ip+":8008/primary", nil)
-	if err != nil {
-		return err
-	}
-	answer, err := c.http.Do(r)
-	if err != nil {
-		return err
-	}
-	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("GET /primary of %s: %s", ip, answer.Status)
-	}
-	return nil
 }
 
 // judge wants one leader, everybody else streaming on its timeline at its pod's address, and labels that say so.

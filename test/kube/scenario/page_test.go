@@ -33,6 +33,8 @@ func TestPage(t *testing.T) {
 	first := row{what: "both pods ready after the first install", whole: time.Since(began), after: state}
 	note(first)
 	w := c.Write(t)
+	c.Sole(t)
+	c.Roles(t)
 
 	show(t, c, "cluster-0")
 	c.step(t, w, 2, "leader's pod deleted", func(s State) { c.kubectl(t, "delete", "pod", s.Leader) })
@@ -221,7 +223,7 @@ func cleanUp(t *testing.T, c *Cluster) {
 		c.tell(t)
 	}
 	ctx := context.WithoutCancel(t.Context()) // it has ended when a test is cleaned up
-	if out, err := try(ctx, "kubectl", "delete", "namespace", c.Namespace, "--ignore-not-found", "--timeout=120s"); err != nil {
-		t.Error(err, out)
+	if _, err := try(ctx, "kubectl", "delete", "namespace", c.Namespace, "--ignore-not-found", "--timeout=120s"); err != nil {
+		t.Error(err)
 	}
 }

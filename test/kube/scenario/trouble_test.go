@@ -2,6 +2,8 @@ package scenario
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,17 +23,29 @@ func TestTrouble(t *testing.T) {
 	c.Install(t, "volume.whenScaled=Delete")
 	c.Heal(t, 2, 2*time.Minute)
 	w := c.Write(t)
+	c.Sole(t)
 
 	c.step(t, w, 2, "rolling restart", func(State) {
 		c.kubectl(t, "rollout", "restart", "statefulset/cluster")
 		c.kubectl(t, "rollout", "status", "statefulset/cluster", "--timeout=180s")
 	})
+	c.step(t, w, 2, "volumes opened to the group at each mount, rolled out", func(State) {
+		c.kubectl(t, "patch", "statefulset/cluster", "-p", `{"spec":{"template":{"spec":{"securityContext":{"fsGroupChangePolicy":"Always"}}}}}`)
+		c.kubectl(t, "rollout", "status", "statefulset/cluster", "--timeout=180s")
+	})
+	for _, pod := range []string{"cluster-0", "cluster-1"} {
+		modes := c.kubectl(t, "exec", pod, "-c", "patroni", "--", "stat", "-c", "%a", "/var/lib/postgresql/data", "/var/lib/postgresql/data/PG_VERSION")
+		if modes != "700\n660\n" && modes != "2700\n660\n" {
+			t.Errorf("modes of the data directory and of a file in it: have %q, want a file that was opened to the group in a directory that is not", modes)
+		}
+	}
+	c.firstProcess(t, "cluster-0")
+	c.step(t, w, 2, "SIGTERM to process 1 of the leader's container", func(s State) { c.kubectl(t, "exec", s.Leader, "-c", "patroni", "--", "kill", "-TERM", "1") })
 	c.step(t, w, 2, "scaled 2 → 3 → 2", func(State) {
 		c.kubectl(t, "scale", "statefulset/cluster", "--replicas=3")
 		c.Heal(t, 3, 2*time.Minute)
 		c.kubectl(t, "scale", "statefulset/cluster", "--replicas=2")
 	})
-	c.step(t, w, 2, "API server away for longer than the TTL", func(State) { c.withoutAPI(t, ttl+15*time.Second) })
 	c.step(t, w, 2, "node drained and uncordoned", func(State) {
 		defer run(t, "kubectl", "uncordon", machine.NodeName)
 		// One node: the first pod cannot come back, so the budget protects the other one, and the drain does not end.
@@ -44,6 +58,25 @@ func TestTrouble(t *testing.T) {
 		c.kubectl(t, "delete", "pvc", "data-"+s.Leader, "--wait=false")
 		c.kubectl(t, "delete", "pod", s.Leader)
 	})
+	c.step(t, w, 2, "API server away for longer than the TTL", func(State) { c.withoutAPI(t, ttl+15*time.Second) })
+}
+
+// firstProcess: the agent is the first process of its container, without a shell in between, and collects what is left to it.
+func (c *Cluster) firstProcess(t *testing.T, pod string) {
+	t.Helper()
+	exec := func(command ...string) string {
+		return c.kubectl(t, append([]string{"exec", pod, "-c", "patroni", "--"}, command...)...)
+	}
+	if have := exec("cat", "/proc/1/cmdline"); !strings.HasPrefix(have, "patroni\x00") {
+		t.Errorf("process 1 is %q, want patroni", have)
+	}
+	orphan := strings.TrimSpace(exec("sh", "-c", "sleep 0.1 >/dev/null 2>&1 & echo $!"))
+	c.until(t, 10*time.Second, "the orphan is collected", func() error {
+		if out, err := try(t.Context(), "kubectl", "-n", c.Namespace, "exec", pod, "-c", "patroni", "--", "test", "!", "-e", "/proc/"+orphan); err != nil {
+			return fmt.Errorf("process %s is still there: %w: %s", orphan, err, out)
+		}
+		return nil
+	})
 }
 
 // TestFullVolume: a leader whose volume is full cannot write; somebody who can must lead.
@@ -54,6 +87,7 @@ func TestFullVolume(t *testing.T) {
 	c.Install(t, "volume.class=bounded,volume.size=400Mi,dynamic.postgresql.parameters.max_wal_size=64MB")
 	c.Heal(t, 2, 2*time.Minute)
 	w := c.Write(t)
+	c.Sole(t)
 	c.step(t, w, 2, "leader's volume full", func(s State) {
 		defer func() {
 			c.kubectl(t, "exec", s.Leader, "-c", "patroni", "--", "rm", "-f", "/var/lib/postgresql/ballast")
@@ -89,6 +123,12 @@ func (c *Cluster) withoutAPI(t testing.TB, d time.Duration) {
 	pause(t.Context(), d) // the time that passes is what is tested
 	if err := m.Free("kube-apiserver"); err != nil {
 		t.Fatal(err)
+	}
+	// Who has found no API server may not look again for a minute, and Services and pods stay as they are until then. New ones look at once.
+	for _, part := range []string{"kubelet", "kube-proxy", "kube-controller-manager", "kube-scheduler"} {
+		if err := errors.Join(m.Hold(t.Context(), part), m.Free(part)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := m.Wait(context.WithoutCancel(t.Context()), time.Minute, "the API server", "get", "--raw", "/readyz"); err != nil {
 		t.Fatal(err)

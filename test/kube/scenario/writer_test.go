@@ -79,9 +79,7 @@ func pause(ctx context.Context, d time.Duration) {
 
 // session writes until the server refuses or does not answer in time.
 func (w *Writer) session(ctx context.Context, n *int) error {
-	limited, cancel := context.WithTimeout(ctx, patience)
-	conn, err := pgx.Connect(limited, w.dsn)
-	cancel()
+	conn, err := w.connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -101,6 +99,14 @@ func (w *Writer) session(ctx context.Context, n *int) error {
 		pause(ctx, pace)
 	}
 	return nil
+}
+
+// connect is patient only for so long: a connection that began while kube-proxy still led to the old address stays there, and nobody
+// answers it any more.
+func (w *Writer) connect(ctx context.Context) (*pgx.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return pgx.Connect(ctx, w.dsn)
 }
 
 func (w *Writer) note(n int) {
@@ -136,7 +142,10 @@ func (w *Writer) Lost(ctx context.Context) (lost, acked int, err error) {
 	w.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, w.dsn)
+	conn, err := w.connect(ctx)
+	for err != nil && ctx.Err() == nil {
+		conn, err = w.connect(ctx)
+	}
 	if err != nil {
 		return 0, 0, fmt.Errorf("count the rows: %w", err)
 	}
