@@ -198,17 +198,7 @@ func (a *Agent) CheckName(ctx context.Context) error {
 		cancel()
 		switch {
 		case err == nil:
-			m, ok := s.Member(a.name)
-			// Who answers at our own address has our port, and that is told better when we want to listen there.
-			if _, own, _ := addresses(&a.settings); !ok || m.APIURL == "" || m.APIURL == own {
-				return nil
-			}
-			limit, cancel := context.WithTimeout(ctx, 3*time.Second)
-			defer cancel()
-			if p := a.peers(limit, m); p.Alive {
-				return fmt.Errorf("start member %s: an agent of that name runs already and answers at %s; give each member a name of its own, or stop the other one", a.name, m.APIURL)
-			}
-			return nil
+			return a.alone(ctx, s)
 		case errors.Is(err, dcs.ErrDenied):
 			return fmt.Errorf("read cluster: %w; check username and password in the store's section", err)
 		case ctx.Err() != nil:
@@ -227,6 +217,40 @@ func (a *Agent) CheckName(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(time.Second): // no event tells that a store came up; one try a second
+		}
+	}
+}
+
+// lateEnd is how long the container of a pod that had our name may still run: as long as the chart lets it.
+const lateEnd = time.Minute
+
+// alone returns an error when an agent of our name answers elsewhere. In Kubernetes that is the pod before us on its way out: its end is
+// waited for, since who exits instead is started again later and later.
+func (a *Agent) alone(ctx context.Context, s *cluster.Snapshot) error {
+	m, ok := s.Member(a.name)
+	// Who answers at our own address has our port, and that is told better when we want to listen there.
+	if _, own, _ := addresses(&a.settings); !ok || m.APIURL == "" || m.APIURL == own {
+		return nil
+	}
+	told := false
+	for begun := a.clock(); ; {
+		limit, cancel := context.WithTimeout(ctx, 3*time.Second)
+		other := a.peers(limit, m)
+		cancel()
+		switch {
+		case !other.Alive:
+			return nil
+		case a.settings.DCS.Kind != config.InKubernetes, a.clock().Sub(begun) >= lateEnd:
+			return fmt.Errorf("start member %s: an agent of that name runs already and answers at %s; give each member a name of its own, or stop the other one", a.name, m.APIURL)
+		}
+		if !told {
+			told = true
+			a.log.Warn("an agent of our name still answers: wait for the end of the pod before us, and start nothing", "at", m.APIURL, "at_most", lateEnd)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(200 * time.Millisecond): // its end announces itself to nobody
 		}
 	}
 }

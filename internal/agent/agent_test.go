@@ -10,9 +10,11 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/regent-ha/regent/internal/cluster"
+	"github.com/regent-ha/regent/internal/config"
 	"github.com/regent-ha/regent/internal/ha"
 	"github.com/regent-ha/regent/internal/loop"
 	"github.com/regent-ha/regent/internal/postgres"
@@ -108,6 +110,36 @@ func TestJournalIsARing(t *testing.T) {
 	got, err := j.read(at(time.Hour), 3)
 	if err != nil || len(got) != 3 || !got[0].At.Equal(at(99*time.Second)) {
 		t.Errorf("have %d entries, %v; want the newest three", len(got), err)
+	}
+}
+
+// In Kubernetes an agent of our name is the pod before us, whose end is near.
+func TestAnotherAgentOfOurName(t *testing.T) {
+	for name, test := range map[string]struct {
+		kind  config.Kind
+		lives time.Duration // the other agent
+		waits time.Duration
+		fails bool
+	}{
+		"elsewhere it is refused":      {config.Etcd3, time.Hour, 0, true},
+		"gone":                         {config.Etcd3, 0, 0, false},
+		"a pod that ends":              {config.InKubernetes, 20 * time.Second, 20 * time.Second, false},
+		"a pod that does not end":      {config.InKubernetes, time.Hour, lateEnd, true},
+		"a pod that has ended already": {config.InKubernetes, 0, 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				begun := time.Now()
+				a := &Agent{name: "pg1", clock: time.Now, log: slog.New(slog.DiscardHandler), peers: func(context.Context, cluster.Member) PeerStatus {
+					return PeerStatus{Alive: time.Since(begun) < test.lives}
+				}}
+				a.settings.DCS.Kind = test.kind
+				err := a.alone(t.Context(), snapshot())
+				if waited := time.Since(begun); waited != test.waits || (err != nil) != test.fails {
+					t.Errorf("have %v after %s, want an error: %v, after %s", err, waited, test.fails, test.waits)
+				}
+			})
+		})
 	}
 }
 
