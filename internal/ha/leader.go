@@ -236,6 +236,8 @@ func (v *View) unfit(a Answer, at cluster.LSN) string {
 		return fmt.Sprintf("is at %s, where our WAL has never been: it has left our history", a.Position)
 	case at == 0 && v.lastPosition() > a.Position+v.Limits.MaxLag:
 		return fmt.Sprintf("lags by %d bytes, the limit is %d", v.lastPosition()-a.Position, v.Limits.MaxLag)
+	case at == 0 && v.primary() && a.Timeline != 0 && a.Timeline < v.Postgres.Timeline:
+		return fmt.Sprintf("is on timeline %d and has not followed to %d yet, so it could not get our last WAL", a.Timeline, v.Postgres.Timeline)
 	case v.Limits.CheckTimeline && a.Timeline < v.Store.History.ClusterTimeline():
 		return fmt.Sprintf("is on timeline %d, the cluster on %d", a.Timeline, v.Store.History.ClusterTimeline())
 	}
@@ -274,7 +276,6 @@ func (v *View) handingOver(checkpoint, previous cluster.LSN) Decision {
 	case ask != nil:
 		return v.again(SwitchoverWait, "who has the WAL up to "+checkpoint.String()+"?", *ask)
 	case fit != "":
-		v.Memory.HandedOver = v.Now
 		return v.again(HandOver, detail, v.handOver(fit, previous)...)
 	case hangs:
 		return v.abandonStop(detail)
@@ -293,11 +294,14 @@ func (v *View) abandonStop(why string) Decision {
 	return v.again(SwitchoverAbandon, "the stop hangs; "+why, actions...)
 }
 
-// handOver releases the lock to somebody: named in the request, a candidate takes it without asking around first.
+// handOver releases the lock to somebody: named in the request, a candidate takes it without asking around first. A request that could not
+// be written is not worth holding the lock for.
 func (v *View) handOver(to string, final cluster.LSN) []Action {
+	tried := v.since(v.Memory.HandedOver) < v.Limits.RetryTimeout
+	v.Memory.HandedOver = v.Now
 	release := ReleaseLeader{Optime: final}
 	f := v.Store.Failover
-	if f.Candidate == to {
+	if f.Candidate == to || tried {
 		return []Action{release}
 	}
 	return []Action{WriteFailover{cluster.Failover{From: v.Self, Candidate: to, Revision: f.Revision}}, release}

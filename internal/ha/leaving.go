@@ -57,7 +57,6 @@ func (v *View) lastLeader() Decision {
 		case fit == "":
 			return v.soon(20*time.Millisecond, SwitchoverWait, detail, AskPeers{v.peers()})
 		}
-		v.Memory.HandedOver = v.Now
 		return v.again(HandOver, detail, v.handOver(fit, v.Ended.Previous)...)
 	}
 	return v.again(Leaving, "PostgreSQL is stopped, so the lock is released", ReleaseLeader{Optime: v.finalPosition()})
