@@ -71,7 +71,7 @@ sim: ## SEEDS schedules of faults in virtual time (default 10000), FROM=… the 
 	bin/sim --seeds $(or $(SEEDS),10000) --from $(or $(FROM),0) $(SIM)
 
 .PHONY: mutations
-mutations: ## one mistake after the other in the core: each must be found by the simulator
+mutations: ## one mistake after the other in the core: each must be found by the simulator; MUTATIONS=--check plays the seeds of docs/PROOF.md
 	$(GO) run ./test/mutations $(MUTATIONS)
 
 .PHONY: guard

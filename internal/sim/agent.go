@@ -212,6 +212,7 @@ func (a *agent) decided() {
 	w.decisions++
 	w.checkDecision(a)
 	w.starting(a)
+	w.idle(a)
 	a.due = w.now + int64(a.timing.LoopWait+2*a.timing.RetryTimeout+time.Second)
 	if a.loop.View.Limits.Paused {
 		a.since = w.now // only from the end of the pause is it to keep PostgreSQL from writing

@@ -8,9 +8,14 @@ import (
 	"github.com/regent-ha/regent/internal/loop"
 )
 
+// request is an operator's wish that something happens to a member: V15 allows it in pause.
+func (w *World) request(key string, change func(*cluster.Snapshot) []byte) {
+	w.oracle.requested = w.now
+	w.operate(key, change)
+}
+
 // operate is what an operator's tool does: read, change, write if nobody was faster.
 func (w *World) operate(key string, change func(*cluster.Snapshot) []byte) {
-	w.oracle.requested = w.now
 	if w.storeDown > 0 {
 		return
 	}
@@ -39,7 +44,7 @@ func pause(w *World, _ *Member, f *Fault) func() {
 }
 
 func switchover(w *World, m *Member, f *Fault) func() {
-	w.operate(cluster.KeyFailover, func(s *cluster.Snapshot) []byte {
+	w.request(cluster.KeyFailover, func(s *cluster.Snapshot) []byte {
 		r := cluster.Failover{From: s.Leader.Name}
 		if s.Leader.Name == "" {
 			return nil
@@ -57,7 +62,7 @@ func switchover(w *World, m *Member, f *Fault) func() {
 }
 
 func failover(w *World, m *Member, f *Fault) func() {
-	w.operate(cluster.KeyFailover, func(s *cluster.Snapshot) []byte {
+	w.request(cluster.KeyFailover, func(s *cluster.Snapshot) []byte {
 		if m.name == s.Leader.Name {
 			return nil
 		}

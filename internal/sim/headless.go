@@ -19,6 +19,9 @@ func (w *World) failed(m *Member, what string) {
 	if t.holder != m || w.peek().Leader.Name != m.name || m.paused() {
 		return
 	}
+	if what == "promotion" {
+		m.unpromoted = w.now
+	}
 	t.failures++
 	if other := w.couldLead(m); t.failures >= 3 && other != nil {
 		w.violate("V18", "%s keeps the lock and its %s fails for the %dth time, although %s could lead", m.name, what, t.failures, other.name)
@@ -40,15 +43,45 @@ func (w *World) starting(a *agent) {
 			w.violate("V18", "%s keeps the lock and is being promoted for %s, although %s could lead", a.m.name, time.Duration(w.now-since), other.name)
 		}
 	}
+	took := a.now().Sub(j.Since)
 	switch j.Name {
 	case ha.JobStart, ha.JobStartPrimary, ha.JobRecover:
+	case ha.JobSwitchover:
+		if took > max(a.limits.PrimaryStart, a.limits.TTL)+patience && w.now-a.since > int64(patience) {
+			w.violate("V18", "%s keeps the lock and waits for its stop for %s", a.m.name, took)
+		}
+		return
 	default:
 		return
 	}
-	if took := a.now().Sub(j.Since); took > a.limits.PrimaryStart+patience && w.now-a.since > int64(patience) {
+	if took > a.limits.PrimaryStart+patience && w.now-a.since > int64(patience) {
 		if other := w.couldLead(a.m); other != nil {
 			w.violate("V18", "%s keeps the lock and starts for %s, although %s could lead", a.m.name, took, other.name)
 		}
+	}
+}
+
+// startedAgain notes that PostgreSQL is started as a primary: what has to be stopped at once is not worth it.
+func (w *World) startedAgain(m *Member) {
+	if first := m.started[0]; first > 0 && w.now-first < int64(5*time.Second) {
+		w.violate("V18", "%s starts PostgreSQL as a primary for the fourth time within %s", m.name, time.Duration(w.now-first))
+	}
+	copy(m.started[:], m.started[1:])
+	m.started[len(m.started)-1] = w.now
+}
+
+// idle looks at a lock holder in pause whose PostgreSQL is stopped: while it keeps the lock nobody else can be made the leader.
+func (w *World) idle(a *agent) {
+	v, t := &a.loop.View, &w.oracle.term
+	if t.holder != a.m || w.peek().Leader.Name != a.m.name || !a.lock.Held || !v.Limits.Paused || v.Store == nil || v.Postgres.Running() || v.Job != nil {
+		t.idle = 0
+		return
+	}
+	if t.idle == 0 {
+		t.idle = w.now
+	}
+	if took := w.now - t.idle; took > int64(patience) {
+		w.violate("V18", "%s keeps the lock in pause, and its PostgreSQL is stopped for %s", a.m.name, time.Duration(took))
 	}
 }
 

@@ -52,6 +52,7 @@ type term struct {
 	forced   bool   // an operator wants it to lead, whatever it lacks
 	failures int    // starts and promotions in a row
 	promotes moment // since when it is being promoted; 0: it is not
+	idle     moment // since when its PostgreSQL is stopped in pause; 0: it is not
 }
 
 type handOver struct {
@@ -129,6 +130,9 @@ func (w *World) writability(m *Member) {
 	}
 	if leader := w.peek().Leader.Name; leader != m.name && w.now >= o.waived && !m.thawing && !m.forsaken() {
 		w.violate("V2", "%s becomes writable while the lock is %q's", m.name, leader)
+	}
+	if o.initialized != "" && m.dir.system != o.initialized && !w.restored {
+		w.violate("V14", "%s leads with data of another cluster: %s, initialize is %s", m.name, m.dir.system, o.initialized)
 	}
 	if !w.options.NoGuard && m.guard.alive && !m.guard.armed && !m.guard.fired && !m.thawing {
 		w.violate("V20", "%s becomes writable and its guard is not armed", m.name)
@@ -274,6 +278,9 @@ func (w *World) acquired(a *agent) {
 	if v.Store == nil || v.Postgres.Queried && !v.Postgres.InRecovery || d.Reason != ha.Healthiest {
 		return
 	}
+	if last := a.m.unpromoted; last > a.since && w.now-last < int64(a.timing.TTL*9/10) {
+		w.violate("V18", "%s won an automatic race %s after its promotion failed", a.m.name, time.Duration(w.now-last))
+	}
 	if a.m.tags.NoFailover {
 		w.violate("V10", "%s is tagged nofailover and won an automatic race", a.m.name)
 	}
@@ -357,6 +364,9 @@ func (w *World) acting(a *agent, action ha.Action) {
 	case ha.StartStandby, ha.StartPrimary, ha.Demote, ha.Promote, ha.Clone, ha.Rewind, ha.Recover, ha.Bootstrap:
 	default:
 		return
+	}
+	if v.Asked.Leave && v.Job == nil {
+		w.violate("V15", "%s does %s (%s), and its agent leaves in pause", a.m.name, action, d.Reason)
 	}
 	asked := v.Store.Failover.Requested() || v.Asked.Restart != nil || v.Asked.Reinitialize != nil || !v.Memory.HandedOver.IsZero() || v.Asked.Leave
 	if !asked && w.now-w.oracle.requested > int64(2*time.Minute) {

@@ -200,13 +200,13 @@ func (w *World) electorsGone() bool {
 }
 
 // lagsTooFar says whether nobody may lead because those with the newest WAL were lost or may not: what is missing is more than
-// maximum_lag_on_failover and check_timeline allow to lose, and that is for people to decide.
+// maximum_lag_on_failover, check_timeline and /sync allow to lose, and that is for people to decide.
 func (w *World) lagsTooFar() bool {
 	for _, m := range w.Members {
 		if m.dir.present() && (m.dir.end() < m.dir.control.MinRecovery || m.dir.problem != "") {
 			continue // a rewind or clone of the lost disk that nobody can complete any more
 		}
-		if a := m.agent; m.dir.present() && (a == nil || !slices.Contains([]ha.Reason{ha.LagTooHigh, ha.NoFailoverTag, ha.TimelineBehind}, a.loop.Decision.Reason)) {
+		if a := m.agent; m.dir.present() && (a == nil || !slices.Contains([]ha.Reason{ha.LagTooHigh, ha.NoFailoverTag, ha.TimelineBehind, ha.NotSyncStandby}, a.loop.Decision.Reason)) {
 			return false
 		}
 	}

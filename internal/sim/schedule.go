@@ -41,7 +41,10 @@ func (w *World) generate() []Fault {
 		}
 	}
 	if r.chance(30) {
-		list = append(list[:min(len(list), 3)], w.themed(r, span)...)
+		list = append(list[:min(len(list), 3)], w.themed(r, span, themes)...)
+	}
+	if r.chance(6) {
+		list = append(list[:min(len(list), 3)], w.themed(r, span, rarer)...)
 	}
 	if w.syncRun {
 		list = append(list, w.syncFaults(r, span)...)

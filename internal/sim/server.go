@@ -65,6 +65,9 @@ func (m *Member) launch(asPrimary bool, up cluster.Upstream, ready func(error)) 
 		m.guard.launched(s)
 	}
 	w.disturbed(m, "is started")
+	if asPrimary {
+		w.startedAgain(m)
+	}
 	s.stalled = m.stalls
 	s.stuckReplay = m.replayStalls
 	if ready != nil {

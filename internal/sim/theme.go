@@ -11,8 +11,9 @@ type theme []struct {
 }
 
 const (
-	soon  = 0
-	later = 30 * time.Second // somebody else leads by now
+	soon   = 0
+	ending = 10 * time.Second // a lock that cannot be renewed runs out
+	later  = 30 * time.Second // somebody else leads by now
 )
 
 var themes = []theme{
@@ -39,8 +40,17 @@ var themes = []theme{
 	{{"disk-swapped", 1, soon}, {"host-lost", Leader, soon}},
 }
 
+// rarer ones are drawn last, so that all else about a seed stays.
+var rarer = []theme{
+	{{"pause", Leader, soon}, {"cut-store", Leader, later}},                       // it does not hear that the pause is over
+	{{"cut-store", Leader, soon}, {"postgres-killed", Leader, ending}},            // is there time to start it again?
+	{{"stream-stall", 1, soon}, {"switchover", 1, later}},                         // it lags by more than may be lost
+	{{"host-lost", Leader, soon}, {"host-lost", 1, soon}, {"host-lost", 2, soon}}, // who comes back first knows nobody
+	{{"cut-peers", Leader, soon}, {"lease-lost", Leader, soon}},                   // another one takes a lock that still looks alive
+}
+
 // themed draws one of them.
-func (w *World) themed(r *random, span time.Duration) (list []Fault) {
+func (w *World) themed(r *random, span time.Duration, themes []theme) (list []Fault) {
 	at, first := r.between(0, span), r.below(len(w.Members))
 	for _, part := range themes[r.below(len(themes))] {
 		k := kinds[part.kind]

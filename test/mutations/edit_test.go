@@ -43,3 +43,13 @@ func TestMutateRefuses(t *testing.T) {
 		}
 	}
 }
+
+// --check begins with the seeds that --write has written.
+func TestTableIsReadBack(t *testing.T) {
+	caught := outcome{mutation: mutation{Name: "a mistake", Edits: []edit{{}}}, Oracle: "V1", Seed: 17}
+	silent := outcome{mutation: mutation{Name: "no mistake at all", Seeds: 20000}}
+	have := recorded("before" + tableBegin + "\n" + table([]outcome{silent, caught}) + tableEnd + "after")
+	if len(have) != 1 || have["a mistake"] != 17 {
+		t.Errorf("have %v, want seed 17 of the mistake alone", have)
+	}
+}

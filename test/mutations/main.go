@@ -3,12 +3,12 @@
 // violation. A mistake that is not found within its number of schedules is a hole in the simulator, and fails the run; so does a
 // violation without any mistake.
 //
-//	go run ./test/mutations                   all, with the simulator
-//	go run ./test/mutations --tests           also against the unit tests and transcripts of the core
+//	go run ./test/mutations                   all, each from seed 0 on, and the core as it is
+//	go run ./test/mutations --check           each with the seed of docs/PROOF.md, and only if that shows nothing from seed 0 on
 //	go run ./test/mutations --only 'slot'     some
-//	go run ./test/mutations --check           only whether each applies and compiles
+//	go run ./test/mutations --tests           also against the unit tests and transcripts of the core
+//	go run ./test/mutations --write           and write the table of docs/PROOF.md
 //	go run ./test/mutations --build DIR       keep the simulators with the mistakes
-//	go run ./test/mutations --write FILE      put the table between the marks of that file
 package main
 
 import (
@@ -32,8 +32,8 @@ type options struct {
 	workers int
 	tests   bool
 	check   bool
+	write   bool
 	build   string
-	write   string
 	ignore  string
 	root    string
 }
@@ -41,11 +41,11 @@ type options struct {
 func parse(args []string) (o options, err error) {
 	f := flag.NewFlagSet("mutations", flag.ContinueOnError)
 	only := f.String("only", "", "a pattern: only the mutations whose names match")
-	f.IntVar(&o.seeds, "seeds", 20000, "schedules for a mutation that has no number of its own, and for the control")
+	f.IntVar(&o.seeds, "seeds", 10000, "schedules for a mutation that has no number of its own, and for the control")
 	f.IntVar(&o.workers, "workers", 0, "of the simulator (default: its own)")
 	f.BoolVar(&o.tests, "tests", false, "run the tests of internal/ha and internal/loop with each mutation too")
-	f.BoolVar(&o.check, "check", false, "only see whether each applies and compiles")
-	f.StringVar(&o.write, "write", "", "the file whose table is to be replaced")
+	f.BoolVar(&o.check, "check", false, "begin with the seed that has caught it before, and leave out the core as it is")
+	f.BoolVar(&o.write, "write", false, "replace the table in docs/PROOF.md, if nothing went wrong")
 	f.StringVar(&o.build, "build", "", "only build the simulators, into that folder, to look at one more closely")
 	f.StringVar(&o.ignore, "ignore", "", "oracles that say nothing, separated by commas")
 	if err := f.Parse(args); err != nil {
@@ -53,6 +53,9 @@ func parse(args []string) (o options, err error) {
 	}
 	if o.only, err = regexp.Compile(*only); err != nil {
 		return o, fmt.Errorf("--only: %w", err)
+	}
+	if o.write && (*only != "" || o.check) {
+		return o, errors.New("--write: the table has all mutations and their first seeds: want neither --only nor --check")
 	}
 	mod, err := exec.Command("go", "env", "GOMOD").Output()
 	if err != nil {

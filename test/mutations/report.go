@@ -3,59 +3,76 @@ package main
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
-	"time"
 )
 
 // The table stands between these marks.
 const (
-	tableBegin = "<!-- mutations: go run ./test/mutations --tests --write docs/PROOF.md -->"
+	tableBegin = "<!-- mutations: go run ./test/mutations --write -->"
 	tableEnd   = "<!-- /mutations -->"
 )
 
 // writeTable replaces the table in a file.
-func writeTable(file string, list []outcome, tests bool) error {
+func writeTable(file string, list []outcome) error {
 	b, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	before, rest, ok := strings.Cut(string(b), tableBegin)
-	_, after, closed := strings.Cut(rest, tableEnd)
-	if !ok || !closed {
+	before, _, after, ok := cutTable(string(b))
+	if !ok {
 		return fmt.Errorf("write the table into %s: want the marks %s and %s in it", file, tableBegin, tableEnd)
 	}
-	return os.WriteFile(file, []byte(before+tableBegin+"\n"+table(list, tests)+tableEnd+after), 0o644)
+	return os.WriteFile(file, []byte(before+tableBegin+"\n"+table(list)+tableEnd+after), 0o644)
+}
+
+func cutTable(text string) (before, table, after string, ok bool) {
+	before, rest, begun := strings.Cut(text, tableBegin)
+	table, after, ended := strings.Cut(rest, tableEnd)
+	return before, table, after, begun && ended
 }
 
 // table is the outcome in markdown.
-func table(list []outcome, tests bool) string {
+func table(list []outcome) string {
 	var b strings.Builder
-	b.WriteString("| mutation | caught by | after schedules | time |")
-	if tests {
-		b.WriteString(" unit tests and transcripts |")
-	}
-	b.WriteString("\n|---|---|---|---|")
-	if tests {
-		b.WriteString("---|")
-	}
-	b.WriteString("\n")
-	for _, r := range list {
-		oracle, schedules := r.Oracle, fmt.Sprint(r.Schedules)
-		if oracle == "" {
-			oracle = "–"
-		}
-		if r.Open != "" {
-			oracle = "open: " + r.Open
-		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |", r.Name, oracle, schedules, r.Took.Round(100*time.Millisecond))
-		if tests {
-			seen := r.Tests
-			if seen == "" {
-				seen = "–"
+	row := func(columns ...string) {
+		for i, c := range columns {
+			if c == "" {
+				columns[i] = "–"
 			}
-			fmt.Fprintf(&b, " %s |", seen)
 		}
-		b.WriteString("\n")
+		fmt.Fprintf(&b, "| %s |\n", strings.Join(columns, " | "))
+	}
+	row("mutation", "caught by", "seed")
+	b.WriteString("|---|---|---|\n")
+	for _, r := range list {
+		switch {
+		case r.Open != "":
+			row(r.Name, "open: "+r.Open, "")
+		case r.Oracle == "":
+			row(r.Name, "", fmt.Sprintf("none of %d", r.Seeds))
+		default:
+			row(r.Name, r.Oracle, strconv.Itoa(r.Seed))
+		}
+	}
+	for _, d := range notPlayed {
+		row(d.defect, d.why, "")
 	}
 	return b.String()
+}
+
+// recorded reads the seeds back from a text with the table, by the name of the mutation.
+func recorded(text string) map[string]int {
+	seeds := map[string]int{}
+	_, table, _, _ := cutTable(text)
+	for line := range strings.Lines(table) {
+		columns := strings.Split(strings.Trim(line, "| \n"), " | ")
+		if len(columns) != 3 {
+			continue
+		}
+		if seed, err := strconv.Atoi(columns[2]); err == nil {
+			seeds[columns[0]] = seed
+		}
+	}
+	return seeds
 }

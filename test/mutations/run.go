@@ -15,15 +15,19 @@ import (
 	"time"
 )
 
+// proof is the file with the tables.
+const proof = "docs/PROOF.md"
+
 // outcome is what became of one mutation.
 type outcome struct {
 	mutation
-	Seeds     int // schedules that it had
-	Tests     string
-	Oracle    string // the first that was violated; empty: none
-	Schedules int    // run until then
-	Took      time.Duration
-	Problem   string // why this fails the run; empty: it does not
+	Tests  string // of the core that see it
+	Oracle string // the first that was violated; empty: none
+	Seed   int    // of the schedule that showed it; without an oracle all Seeds were played
+	Took   time.Duration
+	Stale  string // what the table says, if that is not so any more
+	// Problem says why this fails the run; empty: it does not.
+	Problem string
 }
 
 // run carries out what the command line asks for.
@@ -33,28 +37,29 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	w := worker{options: o, dir: dir, control: filepath.Join(dir, "control"), sound: map[string][]violation{}}
-	if w.simulated() && !o.check && o.build == "" {
-		if text, err := w.golang(ctx, "build", "-o", w.control, "./test/sim").CombinedOutput(); err != nil {
-			return fmt.Errorf("build the simulator: %w\n%s", err, text)
-		}
+	text, err := os.ReadFile(filepath.Join(o.root, proof))
+	if err != nil {
+		return err
 	}
+	w := worker{options: o, dir: dir, control: filepath.Join(dir, "control"), sound: map[string]*violation{}, record: recorded(string(text))}
+	if err := w.buildSimulator(ctx, w.control); err != nil {
+		return err
+	}
+	all := slices.Concat(mutations(), defects())
+	if !o.check && o.build == "" {
+		all = append([]mutation{{Name: "no mistake at all"}}, all...)
+	}
+	all = slices.DeleteFunc(all, func(m mutation) bool { return !o.only.MatchString(m.Name) })
 
-	var list []mutation
-	for _, m := range append([]mutation{{Name: "no mistake at all"}}, append(mutations(), defects()...)...) {
-		if o.only.MatchString(m.Name) {
-			list = append(list, m)
-		}
-	}
 	var out []outcome
 	failed := 0
-	for _, m := range list {
-		r, err := w.one(ctx, m)
+	for _, m := range all {
+		r := outcome{mutation: m}
+		if err := w.one(ctx, &r); err != nil {
+			r.Problem = err.Error()
+		}
 		if ctx.Err() != nil {
 			return ctx.Err()
-		}
-		if err != nil {
-			r.Problem = err.Error()
 		}
 		if r.Problem != "" {
 			failed++
@@ -62,13 +67,11 @@ func run(ctx context.Context, o options) error {
 		fmt.Println(r.line())
 		out = append(out, r)
 	}
-	if o.write != "" && failed == 0 {
-		if err := writeTable(o.write, out, o.tests); err != nil {
-			return err
-		}
-	}
-	if failed > 0 {
-		return fmt.Errorf("%d of %d went wrong", failed, len(list))
+	switch {
+	case failed > 0:
+		return fmt.Errorf("%d of %d went wrong", failed, len(all))
+	case o.write:
+		return writeTable(filepath.Join(o.root, proof), out)
 	}
 	return nil
 }
@@ -77,54 +80,46 @@ func run(ctx context.Context, o options) error {
 type worker struct {
 	options
 	dir     string
-	control string                 // the simulator without any mistake
-	sound   map[string][]violation // what it shows, by seed and arguments
+	control string                // the simulator without any mistake
+	sound   map[string]*violation // what it shows, by seed and arguments
+	record  map[string]int        // the seed that has caught a mutation, by name
 }
 
-func (w *worker) one(ctx context.Context, m mutation) (outcome, error) {
-	r := outcome{mutation: m, Seeds: m.Seeds}
-	if r.Seeds == 0 {
-		r.Seeds = w.seeds
-	}
-	files, err := mutate(w.root, m.Edits)
+func (w *worker) one(ctx context.Context, r *outcome) error {
+	r.Seeds = cmp.Or(r.Seeds, w.seeds)
+	files, err := mutate(w.root, r.Edits)
 	if err != nil {
-		return r, err
+		return err
 	}
 	file, err := overlay(w.root, w.dir, files)
 	if err != nil {
-		return r, err
+		return err
 	}
-	if w.tests || w.check && !w.simulated() {
+	if w.tests {
 		if r.Tests, err = w.runTests(ctx, file); err != nil {
-			return r, err
+			return err
 		}
 	}
-	if !w.simulated() {
-		return r, nil
+	program := filepath.Join(cmp.Or(w.build, w.dir), strings.ReplaceAll(r.Name, " ", "-"))
+	if err := w.buildSimulator(ctx, program, "-overlay", file); err != nil || w.build != "" {
+		return err
 	}
-	program := filepath.Join(cmp.Or(w.build, w.dir), "sim")
-	if text, err := w.golang(ctx, "build", "-overlay", file, "-o", program, "./test/sim").CombinedOutput(); err != nil {
-		return r, fmt.Errorf("build the simulator: %w\n%s", err, text)
-	}
-	if w.build != "" {
-		return r, os.Rename(program, filepath.Join(w.build, strings.ReplaceAll(m.Name, " ", "-")))
-	}
-	if w.check {
-		return r, nil
-	}
+	defer os.Remove(program)
 	began := time.Now()
-	err = w.simulate(ctx, program, &r)
+	err = w.simulate(ctx, program, r)
 	r.Took = time.Since(began)
 	if err == nil {
 		r.judge()
 	}
-	return r, err
+	return err
 }
 
-// simulated says whether there is a simulator yet.
-func (w *worker) simulated() bool {
-	_, err := os.Stat(filepath.Join(w.root, "test/sim"))
-	return err == nil
+func (w *worker) buildSimulator(ctx context.Context, to string, flags ...string) error {
+	args := slices.Concat([]string{"build", "-ldflags=-s -w", "-o", to}, flags, []string{"./test/sim"})
+	if text, err := w.golang(ctx, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("build the simulator: %w\n%s", err, text)
+	}
+	return nil
 }
 
 // judge says whether that is what was expected.
@@ -133,7 +128,7 @@ func (r *outcome) judge() {
 	case len(r.Edits) == 0 && r.Oracle != "":
 		r.Problem = "a violation of " + r.Oracle + " without any mistake"
 	case len(r.Edits) > 0 && r.Oracle == "" && r.Open == "":
-		r.Problem = fmt.Sprintf("not caught in %d schedules", r.Schedules)
+		r.Problem = fmt.Sprintf("not caught in %d schedules", r.Seeds)
 	case r.Oracle != "" && r.Open != "":
 		r.Problem = "caught by " + r.Oracle + ", though it counts as open: " + r.Open
 	}
@@ -168,14 +163,15 @@ func (w *worker) golang(ctx context.Context, args ...string) *exec.Cmd {
 
 // line tells the outcome in one line.
 func (r *outcome) line() string {
-	verdict := "not caught"
-	switch {
+	verdict := "built"
+	switch took := r.Took.Round(100 * time.Millisecond); {
 	case r.Oracle != "":
-		verdict = fmt.Sprintf("%s after %d schedules, %s", r.Oracle, r.Schedules, r.Took.Round(100*time.Millisecond))
-	case len(r.Edits) == 0:
-		verdict = fmt.Sprintf("nothing in %d schedules, %s", r.Schedules, r.Took.Round(100*time.Millisecond))
-	case r.Schedules == 0:
-		verdict = "compiles"
+		verdict = fmt.Sprintf("%s with seed %d, %s", r.Oracle, r.Seed, took)
+	case r.Took > 0:
+		verdict = fmt.Sprintf("nothing in %d schedules, %s", r.Seeds, took)
+	}
+	if r.Stale != "" {
+		verdict += "; " + r.Stale
 	}
 	if r.Tests != "" {
 		verdict += "; tests: " + r.Tests
@@ -186,31 +182,39 @@ func (r *outcome) line() string {
 	return fmt.Sprintf("%-60s %s", r.Name, verdict)
 }
 
-// simulate plays more and more schedules until one shows a violation that the same schedule does not show without the mistake.
+// simulate plays schedules until one shows a violation that it does not show without the mistake: with --check the one of the
+// table first, else all from seed 0 on.
 func (w *worker) simulate(ctx context.Context, program string, r *outcome) error {
+	if seed, ok := w.record[r.Name]; ok && w.check && seed < r.Seeds {
+		if err := w.search(ctx, program, r, seed, seed+1); err != nil || r.Oracle != "" {
+			return err
+		}
+		r.Stale = fmt.Sprintf("seed %d, which %s has, shows nothing", seed, proof)
+	}
+	return w.search(ctx, program, r, 0, r.Seeds)
+}
+
+// search notes the first schedule that catches the mutation.
+func (w *worker) search(ctx context.Context, program string, r *outcome, from, end int) error {
 	args := slices.Clone(r.Args)
 	if w.ignore != "" {
 		silent := slices.DeleteFunc(strings.Split(w.ignore, ","), func(o string) bool { return slices.Contains(r.Expect, o) })
 		args = append(args, "--ignore", strings.Join(silent, ","))
 	}
-	for size := 50; r.Schedules < r.Seeds && r.Oracle == ""; size *= 2 {
-		size = min(size, r.Seeds-r.Schedules)
-		found, err := w.play(ctx, program, r.Schedules, size, args)
+	for from < end {
+		v, err := w.play(ctx, program, from, end-from, args)
+		if err != nil || v == nil {
+			return err
+		}
+		known, err := w.without(ctx, *v, args)
 		if err != nil {
 			return err
 		}
-		slices.SortFunc(found, func(a, b violation) int { return a.Seed - b.Seed })
-		r.Schedules += size
-		for _, v := range found {
-			known, err := w.without(ctx, v, args)
-			if err != nil {
-				return err
-			}
-			if len(r.Edits) == 0 || !known && slices.Contains(r.Expect, v.Oracle) {
-				r.Oracle, r.Schedules = v.Oracle, v.Seed+1
-				break
-			}
+		if len(r.Edits) == 0 || !known && slices.Contains(r.Expect, v.Oracle) {
+			r.Oracle, r.Seed = v.Oracle, v.Seed
+			return nil
 		}
+		from = v.Seed + 1
 	}
 	return nil
 }
@@ -226,7 +230,7 @@ func (w *worker) without(ctx context.Context, v violation, args []string) (bool,
 		}
 		w.sound[key] = found
 	}
-	return slices.Contains(found, v), nil
+	return found != nil && *found == v, nil
 }
 
 // violation is what the simulator found with one seed.
@@ -235,9 +239,9 @@ type violation struct {
 	Oracle string
 }
 
-// play runs so many seeds.
-func (w *worker) play(ctx context.Context, program string, from, count int, args []string) ([]violation, error) {
-	args = append([]string{"--json", "--from", fmt.Sprint(from), "--seeds", fmt.Sprint(count)}, args...)
+// play runs so many seeds up to the first that shows a violation; nil: none does.
+func (w *worker) play(ctx context.Context, program string, from, count int, args []string) (*violation, error) {
+	args = append([]string{"--json", "--stop", "--from", fmt.Sprint(from), "--seeds", fmt.Sprint(count)}, args...)
 	if w.workers > 0 {
 		args = append(args, "--workers", fmt.Sprint(w.workers))
 	}
@@ -253,8 +257,14 @@ func (w *worker) play(ctx context.Context, program string, from, count int, args
 		Schedules  int
 		Violations []violation
 	}
-	if err := json.Unmarshal(text, &sum); err != nil || sum.Schedules != count {
-		return nil, fmt.Errorf("read what the simulator found: %v, %d schedules, want %d:\n%s", err, sum.Schedules, count, text)
+	switch err := json.Unmarshal(text, &sum); {
+	case err != nil:
+		return nil, fmt.Errorf("read what the simulator found: %w:\n%s", err, text)
+	case len(sum.Violations) > 0: // seeds are begun in order, and what was begun is ended: none before the first is missing
+		first := slices.MinFunc(sum.Violations, func(a, b violation) int { return a.Seed - b.Seed })
+		return &first, nil
+	case sum.Schedules != count:
+		return nil, fmt.Errorf("read what the simulator found: have %d schedules, want %d:\n%s", sum.Schedules, count, text)
 	}
-	return sum.Violations, nil
+	return nil, nil
 }
