@@ -137,6 +137,7 @@ func TestDivergedStandby(t *testing.T) {
 	stopFast(t, c)
 	verdict(t, c, b, 2, Needed) // W6, by the minimum recovery point
 	must(t, c.Rewind(within(t, 30*time.Second), b.source(), nil))
+	b.sql(t, "CREATE TABLE flushed ()") // c must come to the end of what b has written, flushed or not, and must not look ahead of it
 	verdict(t, c, b, 2, NotNeeded)
 	follow(t, c, b)
 	caughtUp(t, c, b)
