@@ -15,7 +15,7 @@ const syncPause = 500 * time.Millisecond
 // Waiting is for whom commits of this primary wait, and since which position.
 type Waiting struct {
 	Names string      // synchronous_standby_names
-	Taken bool        // all processes that matter have read it
+	Taken time.Time   // since when all processes that matter seem to have read it; zero: not all
 	Safe  cluster.LSN // what was acknowledged without waiting lies before; 0: not known yet
 	Ready []string    // standbys that were synchronous and past that
 }
@@ -110,10 +110,12 @@ func (v *View) rememberWaiting() {
 		return
 	case w.Safe != 0:
 	case !p.Heeded || slices.ContainsFunc(p.Walsenders, late):
-		w.Taken = false
+		w.Taken = time.Time{}
 		return
-	case !w.Taken:
-		w.Taken = true
+	case w.Taken.IsZero():
+		w.Taken = v.Now
+		return
+	case v.since(w.Taken) < syncPause: // a checkpointer that was just told to read sleeps until it is scheduled
 		return
 	default:
 		w.Safe = p.Flush

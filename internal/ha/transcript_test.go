@@ -37,7 +37,7 @@ import (
 //	unfenced   TEXT: why this member must not lead
 //	limits     paused standby-cluster sync quorum strict node-count=1 max-lag-sync=0 no-bootstrap has-config no-slots no-rewind remove-on-rewind-failure remove-on-divergence no-leader-clone check-timeline primary-start= slots-ttl= max-lag=
 //	tags       nofailover priority= nostream replicatefrom=
-//	memory     kept | fresh role= joined leaderless= unlocked= holding= handed-over= no-race-for= crash-tried rewind-failed give-up crashes=4m,2m promoted= silent= former=pg1 requested= pointed=pg1 pointed-ago=1m source=pg1 source-tl=1 rewind-tried= waiting=NAMES taken safe= ready=
+//	memory     kept | fresh role= joined leaderless= unlocked= holding= handed-over= no-race-for= crash-tried rewind-failed give-up crashes=4m,2m promoted= silent= former=pg1 requested= pointed=pg1 pointed-ago=1m source=pg1 source-tl=1 rewind-tried= waiting=NAMES taken-ago= safe= ready=
 //	protected  slot names            checkpointed  timeline
 //
 // "memory kept" takes the memory of the decision before, "after" the time that has passed since.
@@ -709,7 +709,7 @@ func (b *builder) memory(w words) {
 	m.Joined, m.Started = w.flag("joined"), w.flag("started")
 	m.CrashTried, m.RewindFailed, m.GiveUp = w.flag("crash-tried"), w.flag("rewind-failed"), w.flag("give-up")
 	m.Promoted = cluster.Timeline(number(w.text("promoted", "0")))
-	m.Waiting = Waiting{Names: w.text("waiting", ""), Taken: w.flag("taken"), Safe: w.lsn("safe"), Ready: list(w.text("ready", ""))}
+	m.Waiting = Waiting{Names: w.text("waiting", ""), Taken: w.ago("taken-ago", now, ""), Safe: w.lsn("safe"), Ready: list(w.text("ready", ""))}
 	if former, ok := w.value("former"); ok {
 		m.FormerName, m.Publisher, m.Published = former, w.text("publisher", former), w.lsn("published")
 		m.FormerAt = 1

@@ -265,8 +265,9 @@ func (w *World) acquired(a *agent) {
 	named := d.Reason == ha.CandidateIsMe && v.Store.Failover.Switchover() // also when the leader handed over to another one
 	clean := o.released != nil && o.released.from != a.m && (o.released.to == a.m.name || named)
 	if o.term.holder != a.m {
-		o.term = term{holder: a.m, clean: clean, forced: d.Reason == ha.CandidateIsMe && !v.Store.Failover.Switchover()}
+		o.term = term{holder: a.m, clean: clean}
 	}
+	o.term.forced = o.term.forced || d.Reason == ha.CandidateIsMe && !v.Store.Failover.Switchover()
 	o.released = nil
 	w.note("%-4s has the lock", a.m.name)
 	if v.Store != nil && v.Postgres.Queried {
