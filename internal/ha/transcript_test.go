@@ -37,7 +37,7 @@ import (
 //	unfenced   TEXT: why this member must not lead
 //	limits     paused standby-cluster sync quorum strict node-count=1 max-lag-sync=0 no-bootstrap has-config no-slots no-rewind remove-on-rewind-failure remove-on-divergence no-leader-clone check-timeline primary-start= slots-ttl= max-lag=
 //	tags       nofailover priority= nostream replicatefrom=
-//	memory     kept | fresh role= joined leaderless= unlocked= holding= handed-over= no-race-for= crash-tried rewind-failed give-up crashes=4m,2m promoted= silent= former=pg1 requested= pointed=pg1 pointed-ago=1m source=pg1 source-tl=1 rewind-tried= waiting=NAMES taken-ago= safe= ready=
+//	memory     kept | fresh role= joined leaderless= unlocked= holding= down= leaving= handed-over= no-race-for= crash-tried rewind-failed give-up crashes=4m,2m promoted= silent= former=pg1 requested= pointed=pg1 pointed-ago=1m source=pg1 source-tl=1 rewind-tried= waiting=NAMES taken-ago= safe= ready=
 //	protected  slot names            checkpointed  timeline
 //
 // "memory kept" takes the memory of the decision before, "after" the time that has passed since.
@@ -681,7 +681,7 @@ func (b *builder) memory(w words) {
 	} else if b.v.Store != nil && b.v.leader() == "" {
 		m.Leaderless = now.Add(-10 * time.Second)
 	}
-	for name, p := range map[string]*time.Time{"leaderless": &m.Leaderless, "handed-over": &m.HandedOver, "unlocked": &m.Unlocked, "holding": &m.Holding} {
+	for name, p := range map[string]*time.Time{"leaderless": &m.Leaderless, "handed-over": &m.HandedOver, "leaving": &m.Leaving, "down": &m.Down, "unlocked": &m.Unlocked, "holding": &m.Holding} {
 		if s, ok := w.value(name); ok {
 			*p = now.Add(-duration(s))
 		}

@@ -204,6 +204,7 @@ type Memory struct {
 	Unproven       bool             // the lock was taken with a PostgreSQL that did not answer, or on a view that may be old: compare the timelines
 	CrashTried     bool             // single-user recovery has run in this outage
 	RewindFailed   bool             // pg_rewind cannot bring this directory back
+	Leaving        time.Time        // since when the agent is to stop; zero: it is not
 	HandedOver     time.Time        // when we gave the lock to somebody else; zero: we did not
 	Promoting      bool             // PostgreSQL was told to promote and is still in recovery: it cannot take that back, whatever became of the job
 	Promoted       cluster.Timeline // a checkpoint is due on the timeline after this one; 0: none
