@@ -20,6 +20,7 @@ const (
 	NotRunning Readiness = ""            // no postmaster
 	NoResponse Readiness = "no response" // a postmaster process that does not answer in time: hung, or just born
 	Rejecting  Readiness = "rejecting"   // starting up, shutting down or recovering
+	Failing    Readiness = "failing"     // it lets us in, and then the session dies of an error of the server's own: a full disk, a lost file
 	Accepting  Readiness = "accepting"
 )
 

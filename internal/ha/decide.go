@@ -442,7 +442,10 @@ func (v *View) disown() Decision {
 // whileSilent: a postmaster lives but does not answer our query yet, or not any more (ha.md 2.3).
 func (v *View) whileSilent() Decision {
 	detail := fmt.Sprintf("the postmaster does not accept connections for %s", v.since(v.Memory.Silent).Round(time.Second))
-	if v.Postgres.Ready == cluster.Accepting && v.Postgres.QueryError != "" {
+	switch {
+	case v.Postgres.Ready == cluster.Failing:
+		detail = fmt.Sprintf("every session dies of an error of the server for %s: %s", v.since(v.Memory.Silent).Round(time.Second), v.Postgres.QueryError)
+	case v.Postgres.Ready == cluster.Accepting && v.Postgres.QueryError != "":
 		detail = fmt.Sprintf("the postmaster serves others and not us for %s: %s", v.since(v.Memory.Silent).Round(time.Second), v.Postgres.QueryError)
 	}
 	switch {
@@ -453,6 +456,8 @@ func (v *View) whileSilent() Decision {
 		return v.again(ResumeLeader, "the lock bears our name", AcquireLeader{})
 	case v.mine() && !v.Limits.Paused && v.crashesOften() && v.Postgres.Ready == cluster.Rejecting:
 		return v.giveUpStarting(CrashFailover, often)
+	case v.mine() && !v.Limits.Paused && v.since(v.Memory.Silent) >= v.Limits.RetryTimeout && v.Postgres.Ready == cluster.Failing:
+		return v.giveUpStarting(SessionsFail, detail)
 	case v.mine() && !v.Limits.Paused && v.since(v.Memory.Silent) >= v.startTimeout() && v.Postgres.Ready != cluster.Accepting:
 		return v.giveUpStarting(StartTooLong, tooLong) // but never a server that serves others: a wrong password of ours is no reason to stop it
 	default:

@@ -37,6 +37,7 @@ const (
 	StartTooLong    Reason = "start-too-long"    // the leader's PostgreSQL does not come up and somebody else can take over
 	CrashRestart    Reason = "crash-restart"     // the primary crashed and the lock is ours: start it as it was
 	CrashFailover   Reason = "crash-failover"    // primary_start_timeout is 0 or the primary crashes again and again, and somebody else can take over
+	SessionsFail    Reason = "sessions-fail"     // the leader's PostgreSQL runs and lets nobody in, for a full disk for example, and somebody else can take over
 	StartFailed     Reason = "start-failed"      // the next try waits for the next cycle
 	LeaderCannotRun Reason = "leader-cannot-run" // we hold the lock and PostgreSQL does not start
 	ResumeLeader    Reason = "resume-leader"     // the lock bears our name from before the agent restarted
@@ -98,7 +99,7 @@ const (
 func (r Reason) Trouble() bool {
 	switch r {
 	case LockLost, LockExpiring, StoreAway, StandbyClusters, SystemIDForeign, SystemIDUnknown, JoinFirst, DirUnusable, BootstrapFailed,
-		CloneAfterFailure, StartTooLong, StartFailed, LeaderCannotRun, JobTooLong, RewindGaveUp, PromotionFailed, SwitchoverAbandon, RequestImpossible, PausedPrimary, WatchdogFailed:
+		CloneAfterFailure, StartTooLong, SessionsFail, StartFailed, LeaderCannotRun, JobTooLong, RewindGaveUp, PromotionFailed, SwitchoverAbandon, RequestImpossible, PausedPrimary, WatchdogFailed:
 		return true
 	}
 	return false

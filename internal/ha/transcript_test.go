@@ -26,7 +26,7 @@ import (
 //	member     NAME gone | role= tl= moved no-api no-url nofailover nostream nosync sync-priority= state= replicatefrom=
 //	standby    NAME sync|async|potential at=0/5000060 state=streaming priority= (a WAL sender's row; priority by the state)
 //	lock       none | refused | held left=20s (left may be negative)     default: held when the store says so
-//	postgres   replica|primary|down|silent|starting|refusing|empty|missing|foreign|unreadable at=1:0/5000060 received=1:0/40 ahead=5s upstream=leader dry=5s replay-paused signal backup-label half-rewound control= sysid=ID|other|unknown slots=pg3@0/40!active archive since=1m names= unheeded
+//	postgres   replica|primary|down|silent|starting|refusing|failing|empty|missing|foreign|unreadable at=1:0/5000060 received=1:0/40 ahead=5s upstream=leader dry=5s replay-paused signal backup-label half-rewound control= sysid=ID|other|unknown slots=pg3@0/40!active archive since=1m names= unheeded
 //	peer       NAME replica|primary|unreachable at= nofailover watchdog-failed priority= isolated
 //	poll       age=100ms
 //	failover   from= candidate= in=5s ago=5s bad-schedule
@@ -540,13 +540,15 @@ func (b *builder) postgres(w words) {
 	case "primary":
 		p.Pid, p.Ready, p.Queried = 100, cluster.Accepting, true
 		p.Timeline, p.Write, p.Flush = tl, at, at
-	case "silent", "starting", "refusing":
+	case "silent", "starting", "refusing", "failing":
 		p.Pid, p.Ready = 100, cluster.NoResponse
 		switch kind {
 		case "starting":
 			p.Ready = cluster.Rejecting
 		case "refusing": // only us
 			p.Ready, p.QueryError = cluster.Accepting, "password authentication failed"
+		case "failing":
+			p.Ready, p.QueryError = cluster.Failing, "could not write init file"
 		}
 		b.v.Memory.Silent = b.v.Now.Add(-duration(since))
 	case "down":

@@ -185,6 +185,8 @@ func readiness(err error) cluster.Readiness {
 		return cluster.NoResponse
 	case e.Code == "57P03", e.Code == "57P01", e.Code == "57P02": // cannot connect now, admin shutdown, crash shutdown
 		return cluster.Rejecting
+	case errors.As(err, new(*pgconn.ConnectError)) && (strings.HasPrefix(e.Code, "58") || strings.HasPrefix(e.Code, "XX") || e.Code == "53100"): // system error, internal error, disk full
+		return cluster.Failing
 	default: // it answers, if only to refuse us
 		return cluster.Accepting
 	}

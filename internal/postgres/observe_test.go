@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"maps"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -116,6 +117,28 @@ func TestObserveReplacesBrokenConnection(t *testing.T) {
 			t.Errorf("with a hung session: have %+v", v)
 		}
 	})
+}
+
+// A server that lets us in and cannot begin the session serves nobody.
+func TestObserveFailingSessions(t *testing.T) {
+	t.Parallel()
+	p := bootstrapped(t)
+	observed(t, p)
+	maps, err := filepath.Glob(filepath.Join(p.settings.DataDir, "base", "*", "pg_filenode.map"))
+	must(t, err)
+	for _, m := range maps {
+		must(t, os.Rename(m, m+".lost"))
+	}
+	p.disconnect(t.Context())
+	if v := observed(t, p); v.Queried || v.Ready != cluster.Failing {
+		t.Errorf("sessions cannot begin: have readiness %q, queried %t (%s), want %q", v.Ready, v.Queried, v.QueryError, cluster.Failing)
+	}
+	for _, m := range maps {
+		must(t, os.Rename(m+".lost", m))
+	}
+	if v := observed(t, p); !v.Queried || v.Ready != cluster.Accepting {
+		t.Errorf("the files are back: have readiness %q (%s)", v.Ready, v.QueryError)
+	}
 }
 
 // A stopped postmaster accepts connections in the kernel and never answers.

@@ -40,3 +40,25 @@ func TestWalsenderNeverEnds(t *testing.T) {
 	}
 	w.Audit(t, 0)
 }
+
+// The only replica takes no WAL any more when the leader's agent is told to leave. Nobody has what the leader acknowledged last, so nobody
+// takes over: the lock is left to run out, and who starts the agent again before it has loses nothing.
+func TestLeaderLeavesWithTheLastRows(t *testing.T) {
+	t.Parallel()
+	c := harness.Start(t, harness.Options{})
+	old, w := c.Healthy(t, harness.Patience), c.Write(t)
+	stuck := c.Others(old)[0]
+	receiver := backend(t, stuck, "select pid from pg_stat_wal_receiver")
+	kill(t, receiver, syscall.SIGSTOP)
+	w.Advance(t, 20, harness.Patience)
+	old.SignalAgent(t, syscall.SIGTERM)
+	if code := old.AwaitExit(t, harness.Patience); code != 0 {
+		t.Errorf("have exit code %d, want 0", code)
+	}
+	kill(t, receiver, syscall.SIGCONT)
+	old.Start(t)
+	if now := c.Healthy(t, harness.Patience); now != old {
+		t.Errorf("have leader %s, want %s, which alone had the last rows", now.Name, old.Name)
+	}
+	w.Audit(t, 0)
+}
