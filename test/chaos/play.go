@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/regent-ha/regent/client"
 	"github.com/regent-ha/regent/internal/dcs/etcd"
 	"github.com/regent-ha/regent/test/chaos/history"
 	"github.com/regent-ha/regent/test/rig/pressure"
@@ -30,6 +31,7 @@ type play struct {
 
 	mu   sync.Mutex
 	acks map[string]history.Time // when each member last accepted a row, by when it was sent
+	seen client.LSN              // where the leader was when it was last looked at
 }
 
 // round is one volley being played.
@@ -226,7 +228,7 @@ func (p *play) leader(ctx context.Context) *member {
 }
 
 // ill says what keeps the cluster from being whole; empty: the store is healthy, the leader has accepted a row that was sent after the
-// faults, everybody else streams from it on its timeline, and nobody has anything to do.
+// faults, everybody else streams from it on its timeline and has what it had a look ago, and nobody has anything to do.
 func (p *play) ill(ctx context.Context, since history.Time) string {
 	for _, e := range p.site.servers {
 		if !e.healthy(ctx) {
@@ -244,6 +246,10 @@ func (p *play) ill(ctx context.Context, since history.Time) string {
 	if p.accepted(l) < since {
 		return fmt.Sprintf("the leader %s has not accepted a row yet", l.name)
 	}
+	due := p.seen
+	if x := s.Positions(); x != nil {
+		p.seen = x.Location
+	}
 	for _, m := range p.site.members {
 		r := m.status(ctx)
 		switch {
@@ -254,6 +260,8 @@ func (p *play) ill(ctx context.Context, since history.Time) string {
 		case m == l:
 		case r.Role != "replica" || r.ReplicationState != "streaming" || r.Timeline != s.Timeline:
 			return fmt.Sprintf("%s is %s %s on timeline %d, replication %q; the leader %s is on %d", m.name, r.Role, r.State, r.Timeline, r.ReplicationState, l.name, s.Timeline)
+		case r.Position() < due:
+			return fmt.Sprintf("%s streams, and lacks %d bytes of what the leader had a look ago", m.name, due-r.Position())
 		}
 	}
 	return ""
