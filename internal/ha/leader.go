@@ -57,6 +57,8 @@ func (v *View) toBePromoted() Decision {
 	case v.failed(JobPromote) && v.Ended.At.Add(v.Limits.TTL).After(v.Now) && v.Ended.Untold:
 		v.Memory.NoRaceUntil = v.Now.Add(v.Limits.TTL)
 		return v.again(PromotionFailed, v.Ended.Error, ReleaseLeader{})
+	case v.failed(JobPromote) && v.Limits.Paused && v.Memory.Promoting:
+		return v.soon(time.Second, PromotionFailed, "paused: "+v.Ended.Error+"; it may still be promoting, and is left to it")
 	case v.failed(JobPromote) && v.Ended.At.Add(v.Limits.TTL).After(v.Now):
 		// PostgreSQL cannot take a promotion back, so it may end at any time: the lock is released when it is down, not before.
 		v.Memory.GiveUp, v.Memory.NoRaceUntil = true, v.Now.Add(v.Limits.TTL)
@@ -285,11 +287,11 @@ func (v *View) handingOver(checkpoint, previous cluster.LSN) Decision {
 }
 
 // abandonStop ends a graceful stop that hangs on the archiver or on a receiver: an outage without an end is
-// worse than crash recovery.
+// worse than crash recovery. That comes first: the store may not take the other in.
 func (v *View) abandonStop(why string) Decision {
 	actions := []Action{Demote{Mode: Immediate}}
 	if v.Store.Failover.Requested() {
-		actions = []Action{v.clearFailover(), Demote{Mode: Immediate}}
+		actions = append(actions, v.clearFailover())
 	}
 	return v.again(SwitchoverAbandon, "the stop hangs; "+why, actions...)
 }

@@ -213,6 +213,7 @@ func (a *agent) decided() {
 	w.checkDecision(a)
 	w.starting(a)
 	w.idle(a)
+	w.unfounded(a)
 	a.due = w.now + int64(a.timing.LoopWait+2*a.timing.RetryTimeout+time.Second)
 	if a.loop.View.Limits.Paused {
 		a.since = w.now // only from the end of the pause is it to keep PostgreSQL from writing

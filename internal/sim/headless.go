@@ -85,6 +85,24 @@ func (w *World) idle(a *agent) {
 	}
 }
 
+// unfounded looks at a member that could make the cluster while the one that claimed to is gone (ha.md G15).
+func (w *World) unfounded(a *agent) {
+	s := w.peek()
+	owner := w.member(s.Bootstrapper)
+	if !s.Initialize.Present || s.Initialize.SystemID != "" || owner == nil || owner.agent != nil {
+		w.oracle.unfounded = 0
+		return
+	}
+	if w.oracle.unfounded == 0 {
+		w.oracle.unfounded = w.now
+	}
+	took := w.now - w.oracle.unfounded
+	able := !a.m.tags.NoFailover && w.now-a.since > int64(patience) && w.net.steady(a.m.place, w.storePlace, patience) && w.storeDown == 0
+	if able && took > int64(2*a.limits.TTL+patience) {
+		w.violate("V18", "%s claimed to make the cluster and has been gone for %s, although %s could make it", owner.name, time.Duration(took), a.m.name)
+	}
+}
+
 // couldLead is a member that the lock holder could find fit: it has stood by, in reach of everybody, for some time.
 func (w *World) couldLead(holder *Member) *Member {
 	s := w.peek()

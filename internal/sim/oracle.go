@@ -34,6 +34,7 @@ type oracle struct {
 	newest      cluster.Timeline // that anybody was promoted to
 	requested   moment           // when people asked for something last
 	named       moment           // ... for a switchover or failover
+	unfounded   moment           // since when nobody makes the cluster: the agent that had claimed it is gone; 0: it is not so
 }
 
 // row is one acknowledged commit.
@@ -50,6 +51,7 @@ type term struct {
 	holder   *Member
 	clean    bool   // it was handed the lock
 	forced   bool   // an operator wants it to lead, whatever it lacks
+	ordinary bool   // it won while no synchronous mode was on
 	failures int    // starts and promotions in a row
 	promotes moment // since when it is being promoted; 0: it is not
 	idle     moment // since when its PostgreSQL is stopped in pause; 0: it is not
@@ -227,14 +229,30 @@ func (w *World) promoted(s *server) {
 		w.violate("V19", "%s was handed the lock and lacks %d acknowledged rows, the last of %s on timeline %d", s.m.name, missing, last.by.name, last.tli)
 	}
 	forced := o.term.holder == s.m && o.term.forced
-	if r := synchronous; r.sync && !forced && !w.wiped && !w.restored && w.peek().Config.SynchronousMode() == cluster.SyncOn {
+	ordinary := o.term.holder == s.m && o.term.ordinary
+	if r := synchronous; r.sync && !forced && !ordinary && !w.wiped && !w.restored && w.peek().Config.SynchronousMode() == cluster.SyncOn {
 		w.violate("V7", "%s is promoted and lacks row %d, which %s acknowledged on timeline %d at %s in synchronous mode", s.m.name, r.id, r.by.name, r.tli, time.Duration(r.at))
+	}
+	for _, m := range w.Members {
+		if m != s.m && !forced && w.stopsInOrder(m) {
+			w.violate("V19", "%s is promoted while %s, whose agent leaves, has not written its last WAL yet", s.m.name, m.name)
+		}
 	}
 	o.newest = max(o.newest, s.dir.tli)
 	beside := s.m.paused() && w.peek().Leader.Name != s.m.name // a promotion from before the pause, which nobody stops
 	if known := w.peek().History.ClusterTimeline(); s.dir.tli <= known && !beside && !w.excused(s.m) {
 		w.violate("V11", "%s begins timeline %d, which the cluster was on already", s.m.name, known)
 	}
+}
+
+// stopsInOrder says whether a primary is being stopped that could keep the lock meanwhile: its agent leaves, and reaches the store.
+func (w *World) stopsInOrder(m *Member) bool {
+	s, a := m.server, m.agent
+	if s == nil || s.phase != stopping || s.role != primary || s.frozen > 0 || m.dir.control.State != cluster.ControlShuttingDown {
+		return false
+	}
+	able := a != nil && a.leaving && a.frozen == 0 && a.stuck == 0 && !m.paused() && w.now-a.since > int64(a.limits.TTL)
+	return able && w.net.steady(m.place, w.storePlace, a.limits.TTL+patience) && w.storeDown == 0 && (w.storeBack == 0 || w.now-w.storeBack > int64(patience)) && w.now >= w.oracle.waived
 }
 
 // leftBehind counts the rows that are lost with a new leader, each once, and returns the last one, and the last one of synchronous mode.
@@ -265,7 +283,7 @@ func (w *World) acquired(a *agent) {
 	named := d.Reason == ha.CandidateIsMe && v.Store.Failover.Switchover() // also when the leader handed over to another one
 	clean := o.released != nil && o.released.from != a.m && (o.released.to == a.m.name || named)
 	if o.term.holder != a.m {
-		o.term = term{holder: a.m, clean: clean}
+		o.term = term{holder: a.m, clean: clean, ordinary: w.peek().Config.SynchronousMode() != cluster.SyncOn}
 	}
 	o.term.forced = o.term.forced || d.Reason == ha.CandidateIsMe && !v.Store.Failover.Switchover()
 	o.released = nil

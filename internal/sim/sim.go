@@ -164,7 +164,7 @@ func newWorld(o Options) *World {
 	}
 	w.oracle.init(w)
 	if o.Schedule != nil {
-		w.schedule = *o.Schedule
+		w.schedule = slices.Clone(*o.Schedule)
 	} else {
 		w.schedule = w.generate()
 	}

@@ -29,11 +29,12 @@ type options struct {
 	shrink                        bool
 	sync                          bool
 	ignore, schedule              string
+	faults                        *[]sim.Fault // of the schedule
 }
 
 // run is what a seed is played with.
 func (o *options) run(seed uint64) sim.Options {
-	return sim.Options{Seed: seed, Members: o.members, Sync: o.sync, NoGuard: o.noGuard, Ignore: strings.FieldsFunc(o.ignore, func(r rune) bool { return r == ',' })}
+	return sim.Options{Seed: seed, Members: o.members, Sync: o.sync, NoGuard: o.noGuard, Ignore: strings.FieldsFunc(o.ignore, func(r rune) bool { return r == ',' }), Schedule: o.faults}
 }
 
 func main() {
@@ -49,7 +50,7 @@ func main() {
 	flag.BoolVar(&o.sync, "sync", false, "all of them in synchronous mode, not only a quarter")
 	flag.BoolVar(&o.trace, "trace", false, "with --seed: write what happens")
 	flag.BoolVar(&o.shrink, "shrink", false, "with --seed: look for the shortest schedule that shows the same")
-	flag.StringVar(&o.schedule, "schedule", "", "with --seed: play these faults, a JSON list as --shrink prints it, instead of the seed's")
+	flag.StringVar(&o.schedule, "schedule", "", "play these faults, a JSON list as --shrink prints it, instead of the seed's")
 	flag.StringVar(&o.ignore, "ignore", "", "oracles that say nothing, separated by commas: what comes after them is seen then")
 	flag.Parse()
 	if flag.NArg() > 0 || o.members < 0 || o.members > 7 || o.workers < 1 {
@@ -57,6 +58,13 @@ func main() {
 		os.Exit(2)
 	}
 	debug.SetGCPercent(1600) // a run keeps little and makes much garbage
+	if o.schedule != "" {
+		o.faults = &[]sim.Fault{}
+		if err := json.Unmarshal([]byte(o.schedule), o.faults); err != nil {
+			fmt.Fprintf(os.Stderr, "read --schedule: %v; want a JSON list of faults, as --shrink prints it\n", err)
+			os.Exit(2)
+		}
+	}
 	if o.seed >= 0 {
 		os.Exit(one(o))
 	}
@@ -66,14 +74,6 @@ func main() {
 // one plays a single seed.
 func one(o options) int {
 	run := o.run(uint64(o.seed))
-	if o.schedule != "" {
-		var list []sim.Fault
-		if err := json.Unmarshal([]byte(o.schedule), &list); err != nil {
-			fmt.Fprintf(os.Stderr, "read --schedule: %v; want a JSON list of faults, as --shrink prints it\n", err)
-			return 2
-		}
-		run.Schedule = &list
-	}
 	out := bufio.NewWriter(os.Stdout)
 	defer out.Flush()
 	if o.shrink {
@@ -197,6 +197,9 @@ func repeat(o options, r *sim.Result) string {
 	}
 	if o.noGuard {
 		command += " --no-guard"
+	}
+	if o.schedule != "" {
+		command += " --schedule '" + o.schedule + "'"
 	}
 	if o.ignore != "" {
 		command += " --ignore " + o.ignore
