@@ -21,6 +21,9 @@ func (w *World) failed(m *Member, what string) {
 	}
 	if what == "promotion" {
 		m.unpromoted = w.now
+		if m.agent != nil {
+			m.unpromotedTTL = m.agent.limits.TTL
+		}
 	}
 	t.failures++
 	if other := w.couldLead(m); t.failures >= 3 && other != nil {

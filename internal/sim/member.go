@@ -45,11 +45,12 @@ type Member struct {
 	gaveUp        moment // when its agent said last that it cannot go on by itself
 	writes        bool   // accepts commits
 	thawing       bool
-	untold        moment    // until when nobody can have acted on the end of a pause
-	moved         moment    // when its WAL position changed last
-	unpromoted    moment    // when its promotion failed last
-	started       [3]moment // when PostgreSQL was started as a primary, the last times
-	silent        bool      // the agent is stopped by an operator and not restarted
+	untold        moment        // until when nobody can have acted on the end of a pause
+	moved         moment        // when its WAL position changed last
+	unpromoted    moment        // when its promotion failed last, and ...
+	unpromotedTTL time.Duration // ... the ttl then
+	started       [3]moment     // when PostgreSQL was started as a primary, the last times
+	silent        bool          // the agent is stopped by an operator and not restarted
 }
 
 // Local is a member's local configuration, as far as decisions depend on it.

@@ -297,7 +297,7 @@ func (w *World) acquired(a *agent) {
 	if v.Store == nil || v.Postgres.Queried && !v.Postgres.InRecovery || d.Reason != ha.Healthiest {
 		return
 	}
-	if last := a.m.unpromoted; last > a.since && w.now-last < int64(a.timing.TTL*9/10) {
+	if last := a.m.unpromoted; last > a.since && w.now-last < int64(min(a.timing.TTL, a.m.unpromotedTTL)*9/10) {
 		w.violate("V18", "%s won an automatic race %s after its promotion failed", a.m.name, time.Duration(w.now-last))
 	}
 	if a.m.tags.NoFailover {
