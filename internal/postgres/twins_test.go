@@ -48,10 +48,7 @@ func (p *Instance) stopAndErase(t *testing.T) error {
 // A leader that was lost began timelines that nobody here has a history file of: their numbers are not used again.
 func TestPromoteAboveTimelinesThatNobodyKnows(t *testing.T) {
 	t.Parallel()
-	a := bootstrapped(t)
-	b := cloned(t, a, "pg2")
-	a.sql(t, "CREATE TABLE t (i int)")
-	caughtUp(t, b, a)
+	a, b := pair(t)
 	stopFast(t, a)
 
 	// A promotion that did not happen: the standby starts again, and runs on when it looks for newer timelines.

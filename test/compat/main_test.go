@@ -3,6 +3,7 @@
 package compat
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -87,4 +88,17 @@ func cluster(t *testing.T, leader, replica *rig.Member) {
 	leader.WaitPrimary(t)
 	replica.Start(t)
 	replica.WaitStreamsFrom(t, leader)
+}
+
+// threePatroni is a cluster of three Patroni members; the first one leads.
+func threePatroni(t *testing.T) (etcd *rig.Etcd, members []*rig.Member) {
+	t.Helper()
+	etcd = rig.StartEtcd(t)
+	for n := range 3 {
+		members = append(members, newPatroni(t, fmt.Sprintf("demo-%d", n), etcd))
+	}
+	cluster(t, members[0], members[1])
+	members[2].Start(t)
+	members[2].WaitStreamsFrom(t, members[0])
+	return etcd, members
 }

@@ -173,15 +173,8 @@ func TestMixedConfiguration(t *testing.T) {
 func TestMoveOver(t *testing.T) {
 	needPatroni(t)
 	t.Parallel()
-	etcd := rig.StartEtcd(t)
-	var members []*rig.Member
-	for n := range 3 {
-		members = append(members, newPatroni(t, fmt.Sprintf("demo-%d", n), etcd))
-	}
+	etcd, members := threePatroni(t)
 	leader := members[0]
-	cluster(t, leader, members[1])
-	members[2].Start(t)
-	members[2].WaitStreamsFrom(t, leader)
 	id, err := leader.SQL("select system_identifier from pg_control_system()")
 	if err != nil {
 		t.Fatal(err)

@@ -1,7 +1,6 @@
 package compat
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 
@@ -13,15 +12,8 @@ import (
 func TestMoveInPlace(t *testing.T) {
 	needPatroni(t)
 	t.Parallel()
-	etcd := rig.StartEtcd(t)
-	var members []*rig.Member
-	for n := range 3 {
-		members = append(members, newPatroni(t, fmt.Sprintf("demo-%d", n), etcd))
-	}
+	etcd, members := threePatroni(t)
 	leader := members[0]
-	cluster(t, leader, members[1])
-	members[2].Start(t)
-	members[2].WaitStreamsFrom(t, leader)
 	started := func() (list []string) {
 		for _, m := range members {
 			at, err := m.SQL("select pg_postmaster_start_time() || ' timeline ' || timeline_id from pg_control_checkpoint()")
