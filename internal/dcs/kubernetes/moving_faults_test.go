@@ -137,6 +137,7 @@ type stress struct {
 	reigns []reign
 	wrote  uint64 // the highest number that a leader was told is written
 	moves  *atomic.Int64
+	moved  chan struct{} // has something after a move
 }
 
 // TestMovesUnderFaults: at most one leader at any moment, and what was written stays.
@@ -149,7 +150,7 @@ func TestMovesUnderFaults(t *testing.T) {
 	})
 	for seed := range uint64(6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			s := &stress{bench: newBench(t, kubernetes.Endpoints), moves: moves}
+			s := &stress{bench: newBench(t, kubernetes.Endpoints), moves: moves, moved: make(chan struct{}, 1)}
 			for _, name := range []string{"a", "b", "c"} {
 				s.Change("pods", name, map[string]any{"metadata": map[string]any{"labels": s.labels(), "annotations": map[string]any{"status": string(regent(name).Encode())}}})
 			}
@@ -169,8 +170,16 @@ func TestMovesUnderFaults(t *testing.T) {
 				}
 				return kubetest.Fault{Drop: true, Done: faults.IntN(2) == 0}
 			})
-			ctx := s.ctx(12 * time.Second)
+			ctx, enough := context.WithCancel(s.ctx(time.Minute))
 			var all sync.WaitGroup
+			all.Go(func() { // for 12 s, and on a slow machine until something has moved
+				defer enough()
+				<-time.After(12 * time.Second)
+				select {
+				case <-s.moved:
+				case <-ctx.Done():
+				}
+			})
 			for i, name := range []string{"a", "b", "c"} {
 				all.Go(func() { s.live(ctx, name, rand.New(rand.NewPCG(seed, uint64(i+2)))) })
 			}
@@ -204,6 +213,10 @@ func (s *stress) wish(ctx context.Context, r *rand.Rand) {
 		if g, err := tool.Migration(limited, to); err == nil && g.Layout != here {
 			here = g.Layout
 			s.moves.Add(1)
+			select {
+			case s.moved <- struct{}{}:
+			default:
+			}
 		}
 		cancel()
 		select {
