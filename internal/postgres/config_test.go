@@ -244,7 +244,8 @@ func TestPrimaryConninfoReadsBack(t *testing.T) {
 	s := Settings{Name: `o'brien\ pg`, PgPass: "/tmp/pg pass", Replication: Account{Username: "r u", Password: "x"}}
 	have := parseKeywords(s.primaryConninfo(18, cluster.Upstream{Host: "a,b", Port: 5432}))
 	want := map[string]string{"dbname": "postgres", "user": "r u", "passfile": "/tmp/pg pass", "host": "a,b", "port": "5432", "sslmode": "prefer",
-		"application_name": `o'brien\ pg`, "gssencmode": "prefer", "channel_binding": "prefer", "target_session_attrs": "read-write", "sslnegotiation": "postgres"}
+		"application_name": `o'brien\ pg`, "gssencmode": "prefer", "channel_binding": "prefer", "target_session_attrs": "read-write", "sslnegotiation": "postgres",
+		"tcp_user_timeout": "10000", "options": "-c tcp_user_timeout=10000"}
 	if !maps.Equal(have, want) {
 		t.Errorf("have %v, want %v", have, want)
 	}

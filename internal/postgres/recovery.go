@@ -72,7 +72,14 @@ var connectionOptions = []struct {
 	{"sslmode", "prefer", 13}, {"sslcert", "", 13}, {"sslkey", "", 13}, {"sslpassword", "", 13}, {"sslrootcert", "", 13},
 	{"sslcrl", "", 13}, {"sslcrldir", "", 14}, {"application_name", "", 13}, {"krbsrvname", "", 13}, {"gssencmode", "prefer", 13},
 	{"channel_binding", "prefer", 13}, {"target_session_attrs", "", 13}, {"sslnegotiation", "postgres", 17},
+	{"tcp_user_timeout", streamTimeout, 13}, {"options", "-c tcp_user_timeout=" + streamTimeout, 13},
 }
+
+// streamTimeout is how long, in milliseconds, either end of a standby's connection waits for data to be acknowledged. Cut off, TCP sends again
+// after twice as long each time, so a stream that survives a cut of 30 s may rest for another 30 s, and all that while a failover would lose what
+// the standby lacks. A connection that has ended is made anew within 5 s (tcp(7), TCP_USER_TIMEOUT; wal_retrieve_retry_interval). The options
+// set it for the WAL sender of this connection.
+const streamTimeout = "10000"
 
 // primaryConninfo is how a standby connects to its upstream; empty when there is none. The password is in the
 // password file, so that it shows neither in the configuration nor in the catalog.
