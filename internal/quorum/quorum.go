@@ -4,6 +4,8 @@
 //
 //	a standby is in /sync only while every commit waits for it, and only once it has all that was acknowledged before
 //
+// In quorum mode, where a commit waits for some of them, /sync says how many of those in it may lack one (anyof.go).
+//
 // Next is that order as a function. It is asked anew after each step with what is there then, so a crash between two steps is nothing special.
 //
 // Sources: ha.md 2.17; PostgreSQL, "Synchronous Replication" and src/backend/replication/syncrep.c.
@@ -12,6 +14,7 @@ package quorum
 import (
 	"cmp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/regent-ha/regent/internal/cluster"
@@ -33,6 +36,7 @@ type State struct {
 	Required  Names        // synchronous_standby_names
 	Picked    []string     // standbys that are to be synchronous (Pick)
 	Confirmed []string     // those for which commits wait now and that have all that was acknowledged before
+	Settled   bool         // everybody who ends the waiting of commits has read Required
 }
 
 // Step is what to do next. Publish comes first, and Require only after it has succeeded: that nobody else has written the key since proves
@@ -43,12 +47,18 @@ type Step struct {
 	Pending bool // something is to follow that no write brings about: look again soon
 }
 
-// Next returns the next step of the primary that holds the lock, for synchronous_mode on (ha.md 2.17d).
+// Next returns the next step of the primary that holds the lock (ha.md 2.17d, 2.17g).
 func (s State) Next() Step {
+	if s.Mode == cluster.SyncQuorum {
+		return s.nextAny()
+	}
 	want := Everybody(s.Picked, s.Strict)
 	var keep []string
-	if strings.EqualFold(s.Published.Leader, s.Self) {
+	if strings.EqualFold(s.Published.Leader, s.Self) && s.Published.Quorum == 0 {
 		keep = both(both(s.Published.Standbys, s.Required.all()), s.Picked)
+	}
+	if s.Required.Any && s.Required.rule().beside(want.rule()).lacking(keep) > 0 { // quorum mode before
+		keep = nil
 	}
 	if !s.Required.Equal(want) {
 		return Step{Publish: s.publish(keep), Require: &want, Pending: true}
@@ -80,7 +90,7 @@ type Standby struct {
 }
 
 // Pick returns those that are to be synchronous, best first: who is preferred, who is synchronous already, who has more, and who could not
-// lead last (ha.md 2.17b, S4 to S6). flushed is the primary's own position.
+// lead last (ha.md 2.17b, S4 to S6). In quorum mode that is all of them, but who could not lead only if need be. flushed is the primary's own position.
 func (s Settings) Pick(standbys []Standby, flushed cluster.LSN) []string {
 	list := slices.Clone(standbys)
 	slices.SortStableFunc(list, func(a, b Standby) int {
@@ -94,7 +104,8 @@ func (s Settings) Pick(standbys []Standby, flushed cluster.LSN) []string {
 	}
 	var names []string
 	for _, o := range list {
-		if len(names) < s.Wanted && (s.MaxLag == 0 || o.At+s.MaxLag >= best) {
+		room := len(names) < s.Wanted || s.Mode == cluster.SyncQuorum && !o.NoFailover
+		if room && (s.MaxLag == 0 || o.At+s.MaxLag >= best) {
 			names = append(names, o.Name)
 		}
 	}
@@ -137,7 +148,11 @@ func union(a, b []string) []string {
 func (s Step) String() string {
 	var parts []string
 	if s.Publish != nil {
-		parts = append(parts, "/sync "+s.Publish.Leader+":"+strings.Join(s.Publish.Standbys, ","))
+		text := "/sync " + s.Publish.Leader + ":" + strings.Join(s.Publish.Standbys, ",")
+		if s.Publish.Quorum > 0 {
+			text += " quorum " + strconv.Itoa(s.Publish.Quorum)
+		}
+		parts = append(parts, text)
 	}
 	if s.Require != nil {
 		parts = append(parts, "names "+s.Require.String())
