@@ -134,7 +134,7 @@ func instanceSettings(e *config.Effective, role cluster.Role, unsynced bool) (po
 		}
 	}
 	mode := e.Dynamic.SynchronousMode()
-	if s.UserSyncNames = mode == cluster.SyncOff && unsynced; !s.UserSyncNames && mode != cluster.SyncQuorum { // the leader's to set, whatever people wrote
+	if s.UserSyncNames = mode == cluster.SyncOff && unsynced; !s.UserSyncNames { // the leader's to set, whatever people wrote
 		maps.DeleteFunc(s.Parameters, func(name, _ string) bool { return strings.EqualFold(name, "synchronous_standby_names") })
 	}
 	for _, name := range p.CreateReplicaMethods {

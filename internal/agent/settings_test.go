@@ -95,7 +95,8 @@ func TestWhoseSynchronousStandbyNames(t *testing.T) {
 		{"off", false, false, false}, // not read yet, or the mode has just been switched off
 		{"on", true, false, false},
 		{"on", false, false, false},
-		{"quorum", false, true, false}, // not built yet
+		{"quorum", true, false, false},
+		{"quorum", false, false, false},
 	} {
 		d := cluster.DynamicConfig{Usable: true, Document: cluster.Value{Kind: cluster.Object}.Set(cluster.Text(c.mode), "synchronous_mode")}
 		e, _, err := config.NewEffective(&config.File{Document: doc.(*config.Map)}, d)

@@ -174,7 +174,11 @@ func (a WriteSync) String() string {
 	if a.Sync.Leader == "" {
 		return "remove-sync"
 	}
-	return "write-sync(" + a.Sync.Leader + ":" + strings.Join(a.Sync.Standbys, ",") + ")"
+	text := "write-sync(" + a.Sync.Leader + ":" + strings.Join(a.Sync.Standbys, ",")
+	if a.Sync.Quorum > 0 {
+		text += fmt.Sprintf(" quorum %d", a.Sync.Quorum)
+	}
+	return text + ")"
 }
 func (a RequireSync) String() string { return "wait-for(" + a.Names + ")" }
 func (a SyncSlots) String() string {

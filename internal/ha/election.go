@@ -299,6 +299,12 @@ func (v *View) quorumGate() (Gate, bool) {
 	return gate(NoQuorum, ok, fmt.Sprintf("%d voters answered that they are not ahead", votes), fmt.Sprintf("at least %d", s.Quorum)), true
 }
 
+// voted says whether enough voters have answered.
+func (v *View) voted() bool {
+	g, needed := v.quorumGate()
+	return !needed || g.Passed
+}
+
 // answersAgainst are the shut gates that rest on what others answered.
 func (v *View) answersAgainst(gates []Gate) []Gate {
 	return slices.DeleteFunc(slices.Clone(gates), func(g Gate) bool {
@@ -428,6 +434,11 @@ func (v *View) namedCandidate() (Decision, bool) {
 		return v.again(RequestImpossible, detail, v.clearFailover()), true
 	case f.Candidate == v.Self && !v.primary() && f.Switchover() && !v.elector(v.Self): // E8
 		return v.again(RequestImpossible, "the switchover names us, and /sync only "+v.electors()+": race instead", v.clearFailover()), true
+	case f.Candidate == v.Self && !v.primary() && f.Switchover() && v.needsVotes() && !v.polled():
+		return v.again(LockFree, "the switchover names us, and /sync has others that may have more: ask them", AskPeers{v.peers()}), true
+	case f.Candidate == v.Self && !v.primary() && f.Switchover() && v.needsVotes() && !v.voted(): // the leader was lost before it handed over
+		g, _ := v.quorumGate()
+		return v.again(RequestImpossible, "the switchover names us, but "+g.Value+", need "+g.Limit+": race instead", v.clearFailover()), true
 	case f.Candidate == v.Self && !v.primary():
 		return v.again(CandidateIsMe, "asked for by an operator", v.takeover()...), true
 	case f.Candidate == v.Self: // only in pause; being named makes no leader of a primary of the past

@@ -65,10 +65,12 @@ func (v *View) toBePromoted() Decision {
 		return v.again(PromotionFailed, v.Ended.Error+": stop it, as it may still be promoting", Demote{Mode: Immediate})
 	case v.Limits.Paused && !named:
 		return v.again(PausedNotPrimary, "paused: PostgreSQL was made a standby by hand, so the lock is released", ReleaseLeader{})
-	case v.ousted() && !forced:
+	case !v.elector(v.Self) && !forced:
 		return v.again(NotSyncStandby, "the lock is ours, and only "+v.electors()+" may lead", ReleaseLeader{})
 	case v.left() <= v.Limits.Reserve:
 		return v.soon(100*time.Millisecond, LockExpiring, "the lock is about to run out unrenewed: what would be promoted now would have to be stopped at once")
+	case v.needsVotes() && !forced:
+		return v.voteAgain()
 	default:
 		return v.again(PromoteNow, "the lock is ours", append(v.claimSync(), v.promote())...)
 	}
@@ -104,6 +106,9 @@ func (v *View) keep(d Decision) Decision {
 		}
 	}
 	pending := v.synchronize(add)
+	if v.Limits.Sync.Mode == cluster.SyncQuorum {
+		d.Memory.forgetWaiting(d.Actions)
+	}
 	if v.historyDue() {
 		add(WriteHistory{p.Timeline})
 	}
@@ -191,10 +196,17 @@ func (v *View) failoverPossible(candidate string, at cluster.LSN) (fit, detail s
 		return "", "", &AskPeers{members}
 	}
 	detail = "nobody is fit to take over"
+	need := 1
+	if at == 0 && v.syncActive() && !(v.primary() && v.Postgres.Queried) {
+		need += v.Store.Sync.Quorum // nothing is handed over: they must elect one of them (ha.md L22)
+	}
 	for _, m := range members {
 		why := v.unfit(v.Poll.Answers[m.Name], at)
 		if why == "" {
-			return m.Name, m.Name + " is fit to take over", nil
+			if need--; need == 0 {
+				return m.Name, m.Name + " is fit to take over", nil
+			}
+			why = "is fit, but needs votes"
 		}
 		detail += "; " + m.Name + " " + why
 	}
@@ -301,10 +313,13 @@ func (v *View) abandonStop(why string) Decision {
 func (v *View) handOver(to string, final cluster.LSN) []Action {
 	tried := v.since(v.Memory.HandedOver) < v.Limits.RetryTimeout
 	v.Memory.HandedOver = v.Now
-	release := ReleaseLeader{Optime: final}
-	f := v.Store.Failover
-	if f.Candidate == to || tried {
-		return []Action{release}
+	var actions []Action
+	f, s := v.Store.Failover, v.Store.Sync
+	if f.Candidate != to && !tried {
+		actions = append(actions, WriteFailover{cluster.Failover{From: v.Self, Candidate: to, Revision: f.Revision}})
 	}
-	return []Action{WriteFailover{cluster.Failover{From: v.Self, Candidate: to, Revision: f.Revision}}, release}
+	if v.syncLeader(v.Self) && s.Quorum > 0 && !tried { // it has all of our WAL, so it needs no votes
+		actions = append(actions, WriteSync{cluster.Sync{Leader: v.Self, Standbys: []string{to}, Revision: s.Revision}})
+	}
+	return append(actions, ReleaseLeader{Optime: final})
 }

@@ -253,7 +253,7 @@ func checkSafety(t *rapid.T, v View, d Decision) {
 
 // checkSync: V5. A commit must not cease to wait for who may still be in /sync, nor a member write that others of /sync know nothing of.
 func checkSync(t *rapid.T, v View, d Decision) {
-	if v.Limits.Sync.Mode != cluster.SyncOn {
+	if !v.Limits.Sync.Mode.Active() {
 		return
 	}
 	written := false
@@ -263,7 +263,7 @@ func checkSync(t *rapid.T, v View, d Decision) {
 			written = true
 			names, _ := quorum.ParseNames(v.Postgres.SyncNames)
 			for _, name := range a.Sync.Standbys {
-				if v.Postgres.Queried && !v.Postgres.InRecovery && !names.Waits(name) && !slices.Contains(v.Store.Sync.Standbys, name) {
+				if v.Limits.Sync.Mode == cluster.SyncOn && v.Postgres.Queried && !v.Postgres.InRecovery && !names.Waits(name) && !slices.Contains(v.Store.Sync.Standbys, name) {
 					t.Fatalf("%s is to be in /sync, and commits wait for %q: %s: %v", name, v.Postgres.SyncNames, d.Reason, d.Actions)
 				}
 			}

@@ -29,9 +29,26 @@ func (v *View) syncActive() bool {
 // received more than was ever acknowledged; they cannot lead, so they must not keep others from it.
 func (v *View) elector(name string) bool { return !v.syncActive() || v.Store.Sync.Has(name) }
 
-// ousted says whether this member led once, or was about to, and somebody else has since: whoever leads has written itself into /sync before.
-func (v *View) ousted() bool {
-	return v.Limits.Sync.Mode == cluster.SyncOn && !v.elector(v.Self)
+// ousted says whether this member led once, or was about to, and somebody else has since: whoever leads has written itself into /sync before. In
+// quorum mode the others of /sync may lack something, so a primary must be the one that it names first.
+func (v *View) ousted() bool { return v.syncActive() && !v.elector(v.Self) || v.needsVotes() }
+
+// needsVotes says whether being in /sync is not enough to lead: others in it must be seen not to be ahead.
+func (v *View) needsVotes() bool {
+	return v.syncActive() && v.Store.Sync.Quorum > 0 && !v.syncLeader(v.Self)
+}
+
+// voteAgain: the lock is ours, but /sync is not yet: somebody has written it since we read it, and has led, or we did not get to write it. Whatever
+// the others answered before, they are asked again now that nobody else can lead.
+func (v *View) voteAgain() Decision {
+	if v.Poll == nil || v.Poll.At.Before(v.Memory.Holding) || v.since(v.Poll.At) >= pollAge || !v.asked(v.peers()) {
+		return v.again(PromoteNow, "the lock is ours, and /sync is "+v.Store.Sync.Leader+"'s: ask who has more", AskPeers{v.peers()})
+	}
+	if g, _ := v.quorumGate(); !g.Passed {
+		v.Memory.NoRaceUntil = v.Now.Add(v.Limits.LoopWait)
+		return v.again(NoQuorum, "the lock is ours, and "+g.Value+", need "+g.Limit, ReleaseLeader{})
+	}
+	return v.again(PromoteNow, "the lock is ours", append(v.claimSync(), v.promote())...)
 }
 
 // electors are the members that may lead, for people.
@@ -46,10 +63,10 @@ func (v *View) syncLeader(name string) bool {
 }
 
 // claimSync makes the member that takes the lock the only one that may lead, before it acknowledges anything that the others of /sync lack
-// (ha.md 2.17d). That the key is still as we read it proves that we were named in it: what we know may be older than the lock.
+// (ha.md 2.17d, D-5). That the key is still as we read it proves that we were named in it: what we know may be older than the lock.
 func (v *View) claimSync() []Action {
 	s := v.Store.Sync
-	if v.Limits.Sync.Mode != cluster.SyncOn {
+	if !v.Limits.Sync.Mode.Active() {
 		return nil
 	}
 	if v.primary() { // a primary goes on where it was, and so does for whom its commits wait
@@ -59,10 +76,26 @@ func (v *View) claimSync() []Action {
 		return []Action{WriteSync{s}}
 	}
 	actions := []Action{WriteSync{cluster.Sync{Leader: v.Self, Revision: s.Revision}}}
-	if names := quorum.Everybody(nil, v.Limits.Sync.Strict).String(); names != v.Postgres.SyncNames {
+	if names := v.firstNames().String(); names != v.Postgres.SyncNames {
 		actions = append(actions, RequireSync{names})
 	}
 	return actions
+}
+
+// firstNames are for whom commits wait from the promotion on, until the first standby streams: in quorum mode for as many of the others in /sync as
+// before (ha.md 2.17g), so that nothing is acknowledged that only the new leader has. For how long, synchronize says.
+func (v *View) firstNames() quorum.Names {
+	s := v.Store.Sync
+	names := quorum.Everybody(nil, v.Limits.Sync.Strict)
+	if v.Limits.Sync.Mode != cluster.SyncQuorum || !v.syncActive() {
+		return names
+	}
+	if v.syncLeader(v.Self) && len(s.Standbys) == 0 { // claimed before
+		names, _ = quorum.ParseNames(v.Postgres.SyncNames)
+		return quorum.AnyOf(names.Count, names.List, v.Limits.Sync.Strict)
+	}
+	others := slices.DeleteFunc(append([]string{s.Leader}, s.Standbys...), func(name string) bool { return strings.EqualFold(name, v.Self) })
+	return quorum.AnyOf(len(others)-s.Quorum, others, v.Limits.Sync.Strict)
 }
 
 // synchronize adds the next step of the leader's synchronous standbys (ha.md 2.17d), and says whether more is to follow soon.
@@ -72,14 +105,20 @@ func (v *View) synchronize(add func(Action)) (pending bool) {
 	case !mode.Active() && s.Leader != "":
 		add(WriteSync{cluster.Sync{Revision: s.Revision}})
 		return false
-	case mode != cluster.SyncOn: // quorum mode is not built yet
+	case !mode.Active():
 		return false
 	}
 	required, _ := quorum.ParseNames(v.Postgres.SyncNames)
-	step := quorum.State{
-		Settings: v.Limits.Sync, Self: v.Self, Published: s, Required: required,
-		Picked: v.Limits.Sync.Pick(v.syncCandidates(), v.Postgres.Flush), Confirmed: v.Memory.Waiting.Ready,
-	}.Next()
+	w := v.Memory.Waiting
+	state := quorum.State{
+		Settings: v.Limits.Sync, Self: v.Self, Published: s, Required: required, Picked: v.Limits.Sync.Pick(v.syncCandidates(), v.Postgres.Flush),
+		Confirmed: w.Ready, Settled: w.Safe != 0 && w.Names == v.Postgres.SyncNames,
+	}
+	promoted := v.Limits.Sync.Mode == cluster.SyncQuorum && v.syncLeader(v.Self) && v.since(v.Memory.Holding) < v.Limits.LoopWait
+	if promoted && len(state.Picked) == 0 && len(required.List) > 0 {
+		return true // the others need a moment to find their new leader
+	}
+	step := state.Next()
 	if step.Publish != nil {
 		add(WriteSync{*step.Publish})
 	}
@@ -89,12 +128,21 @@ func (v *View) synchronize(add func(Action)) (pending bool) {
 	return step.Pending
 }
 
+// forgetWaiting: commits are to wait for others. Whether that has been written is not certain when the answer gets lost, so what was seen before is void.
+func (m *Memory) forgetWaiting(actions []Action) {
+	for _, a := range actions {
+		if _, ok := a.(RequireSync); ok {
+			m.Waiting = Waiting{}
+		}
+	}
+}
+
 // rememberWaiting notes since when commits wait for whom (ha.md 2.17c). A backend waits when the checkpointer says so, and a WAL sender ends its
 // wait by the names that it has read itself; both read them some time after the file was written. A commit that did not wait was flushed
 // before it was acknowledged, so all of them lie before what is flushed once everybody has read the names.
 func (v *View) rememberWaiting() {
 	w, p := &v.Memory.Waiting, &v.Postgres
-	if !p.Queried || p.InRecovery || v.Limits.Sync.Mode != cluster.SyncOn {
+	if !p.Queried || p.InRecovery || !v.Limits.Sync.Mode.Active() {
 		if p.Queried || !p.Running() {
 			*w = Waiting{}
 		}
@@ -122,7 +170,8 @@ func (v *View) rememberWaiting() {
 	}
 	ready := slices.Clone(w.Ready)
 	for _, s := range p.Walsenders {
-		if s.State == cluster.StateStreaming && s.SyncState == "sync" && v.syncPosition(s) >= w.Safe && required.Waits(s.Application) && !slices.Contains(ready, s.Application) {
+		counts := s.SyncState == "sync" && !required.Any || s.SyncState == "quorum" && required.Any
+		if s.State == cluster.StateStreaming && counts && v.syncPosition(s) >= w.Safe && required.Waits(s.Application) && !slices.Contains(ready, s.Application) {
 			ready = append(ready, s.Application)
 		}
 	}

@@ -24,7 +24,7 @@ import (
 //
 //	store      away | leader= at=1:0/5000060 initialize=ID|empty|absent|invalid bootstrapper= sync=pg1:pg2,pg3 quorum= slots=pg3@0/40 retain= no-config no-history foreign
 //	member     NAME gone | role= tl= moved no-api no-url nofailover nostream nosync sync-priority= state= replicatefrom=
-//	standby    NAME sync|async|potential at=0/5000060 state=streaming priority= (a WAL sender's row; priority by the state)
+//	standby    NAME sync|quorum|async|potential at=0/5000060 state=streaming priority= (a WAL sender's row; priority by the state)
 //	lock       none | refused | held left=20s (left may be negative)     default: held when the store says so
 //	postgres   replica|primary|down|silent|starting|refusing|failing|empty|missing|foreign|unreadable at=1:0/5000060 received=1:0/40 ahead=5s upstream=leader dry=5s replay-paused signal backup-label half-rewound control= sysid=ID|other|unknown slots=pg3@0/40!active archive since=1m names= unheeded
 //	peer       NAME replica|primary|unreachable at= nofailover watchdog-failed priority= isolated
@@ -603,7 +603,7 @@ func (b *builder) standby(w words) {
 	s := cluster.Walsender{Application: w.first(), SyncState: w.first(), State: w.text("state", cluster.StateStreaming)}
 	at := lsn(w.text("at", "0/5000060"))
 	s.Sent, s.Write, s.Flush, s.Replay = at, at, at, at
-	s.SyncPriority = number(w.text("priority", map[string]string{"async": "0", "sync": "1", "potential": "2"}[s.SyncState]))
+	s.SyncPriority = number(w.text("priority", map[string]string{"async": "0", "sync": "1", "quorum": "1", "potential": "2"}[s.SyncState]))
 	b.v.Postgres.Walsenders = append(b.v.Postgres.Walsenders, s)
 	w.end()
 }

@@ -281,7 +281,10 @@ func TestEveryOrderOfStepsAny(t *testing.T) {
 	for _, c := range []struct {
 		standbys int
 		counts   []int
-	}{{2, []int{1, 2}}, {3, []int{1, 2, 3}}, {4, []int{1, 2, 3, 4}}} {
+	}{{2, []int{1, 2}}, {3, []int{1, 2, 3}}, {4, []int{1, 2}}} {
+		if c.standbys > 3 && testing.Short() {
+			continue
+		}
 		seen := explore(t, c.standbys, c.counts...)
 		t.Logf("%d standbys: %d states", c.standbys, len(seen))
 	}

@@ -53,9 +53,9 @@ type settings struct {
 }
 
 // synchronous turns the mode on, by chances of its own, so that all else about the seed stays.
-func synchronous(doc cluster.Value, seed uint64) cluster.Value {
+func synchronous(doc cluster.Value, seed uint64, mode cluster.SyncMode) cluster.Value {
 	r := newRandom(seed ^ 0x5c)
-	doc = doc.Set(cluster.Text("on"), "synchronous_mode")
+	doc = doc.Set(cluster.Text(string(mode)), "synchronous_mode")
 	doc = doc.Set(cluster.Flag(r.chance(25)), "synchronous_mode_strict")
 	return doc.Set(cluster.Int(int64(choose(&r, 1, 1, 1, 2, 3))), "synchronous_node_count")
 }

@@ -121,7 +121,7 @@ func (w *World) couldLead(holder *Member) *Member {
 		case m == holder || !known || m.tags.NoFailover || p == nil || m.agent == nil:
 		case !p.accepting || p.phase != standingBy || p.frozen > 0 || m.agent.frozen > 0 || w.now-max(p.answering, m.agent.since) < int64(patience):
 		case !w.net.steady(holder.place, m.place, patience) || !w.net.steady(m.place, w.storePlace, patience):
-		case s.Config.SynchronousMode().Active() && s.Sync.Leader != "" && !s.Sync.Has(m.name):
+		case s.Config.SynchronousMode().Active() && s.Sync.Leader != "" && (!s.Sync.Has(m.name) || s.Sync.Quorum > 0):
 		case m.dir.system != holder.dir.system || m.dir.end() < s.Status.Optime || m.dir.tli < s.History.ClusterTimeline():
 		default:
 			return m

@@ -197,6 +197,9 @@ func (w *World) acknowledged(m *Member, index int) {
 		return
 	}
 	o.rows = append(o.rows, row{id: r.id, index: index, at: w.now, tli: r.tli, by: m, sync: w.syncRun && w.syncIsOn(m)})
+	if key := w.peek().Sync; w.quorumRun && key.Leader == m.name {
+		w.checkRow(&o.rows[len(o.rows)-1], &key)
+	}
 	if m.dir.tli < o.newest || w.excused(m) || w.unheardOf(m) { // what the older one takes is lost
 		o.explained[r.id] = true
 		o.lost++
@@ -230,7 +233,7 @@ func (w *World) promoted(s *server) {
 	}
 	forced := o.term.holder == s.m && o.term.forced
 	ordinary := o.term.holder == s.m && o.term.ordinary
-	if r := synchronous; r.sync && !forced && !ordinary && !w.wiped && !w.restored && w.peek().Config.SynchronousMode() == cluster.SyncOn {
+	if r := synchronous; r.sync && !forced && !ordinary && !w.wiped && !w.restored && w.peek().Config.SynchronousMode().Active() {
 		w.violate("V7", "%s is promoted and lacks row %d, which %s acknowledged on timeline %d at %s in synchronous mode", s.m.name, r.id, r.by.name, r.tli, time.Duration(r.at))
 	}
 	for _, m := range w.Members {
@@ -283,9 +286,10 @@ func (w *World) acquired(a *agent) {
 	named := d.Reason == ha.CandidateIsMe && v.Store.Failover.Switchover() // also when the leader handed over to another one
 	clean := o.released != nil && o.released.from != a.m && (o.released.to == a.m.name || named)
 	if o.term.holder != a.m {
-		o.term = term{holder: a.m, clean: clean, ordinary: w.peek().Config.SynchronousMode() != cluster.SyncOn}
+		o.term = term{holder: a.m, clean: clean, ordinary: !w.peek().Config.SynchronousMode().Active()}
 	}
-	o.term.forced = o.term.forced || d.Reason == ha.CandidateIsMe && !v.Store.Failover.Switchover()
+	wish := w.peek().Failover // it has taken the lock for that, whatever it says by now: the answer may have got lost
+	o.term.forced = o.term.forced || d.Reason == ha.CandidateIsMe && !v.Store.Failover.Switchover() || wish.Candidate == a.m.name && !wish.Switchover()
 	o.released = nil
 	w.note("%-4s has the lock", a.m.name)
 	if v.Store != nil && v.Postgres.Queried {

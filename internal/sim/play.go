@@ -188,15 +188,28 @@ func (w *World) newestMayNotLead() bool {
 	return !slices.ContainsFunc(w.Members, func(m *Member) bool { return m.dir.present() && m.dir.tli == w.oracle.newest && !m.tags.NoFailover })
 }
 
-// electorsGone says whether only members may lead, by /sync, that have lost a disk or were emptied, or that are tagged otherwise.
+// electorsGone says whether only members may lead, by /sync, that have lost a disk or were emptied, or that are tagged otherwise. In quorum mode
+// also whether too few are left to vote; who has followed a primary of the past into another history is ahead of all others.
 func (w *World) electorsGone() bool {
 	key := w.peek().Sync
 	if !w.peek().Config.SynchronousMode().Active() || key.Leader == "" {
 		return false
 	}
-	return !slices.ContainsFunc(w.Members, func(m *Member) bool {
-		return key.Has(m.name) && !m.tags.NoFailover && !m.wiped && m.dir.present() && m.dir.problem == ""
-	})
+	votes, leads := 0, false
+	for _, m := range w.Members {
+		apart := func(o *Member) bool { return o.dir.tli > m.dir.tli && o.dir.end() < m.dir.end() }
+		if key.Has(m.name) && !m.wiped && m.dir.present() && m.dir.problem == "" && !slices.ContainsFunc(w.Members, apart) {
+			if m.name == key.Leader { // it needs nobody, and may be ahead of all others
+				if !m.tags.NoFailover {
+					return false
+				}
+				continue
+			}
+			votes++
+			leads = leads || !m.tags.NoFailover
+		}
+	}
+	return !leads || votes <= key.Quorum
 }
 
 // lagsTooFar says whether nobody may lead because those with the newest WAL were lost or may not: what is missing is more than
@@ -206,7 +219,7 @@ func (w *World) lagsTooFar() bool {
 		if m.dir.present() && (m.dir.end() < m.dir.control.MinRecovery || m.dir.problem != "") {
 			continue // a rewind or clone of the lost disk that nobody can complete any more
 		}
-		if a := m.agent; m.dir.present() && (a == nil || !slices.Contains([]ha.Reason{ha.LagTooHigh, ha.NoFailoverTag, ha.TimelineBehind, ha.NotSyncStandby}, a.loop.Decision.Reason)) {
+		if a := m.agent; m.dir.present() && (a == nil || !slices.Contains([]ha.Reason{ha.LagTooHigh, ha.NoFailoverTag, ha.TimelineBehind, ha.NotSyncStandby, ha.NoQuorum}, a.loop.Decision.Reason)) {
 			return false
 		}
 	}

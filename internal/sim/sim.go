@@ -21,7 +21,8 @@ import (
 type Options struct {
 	Seed     uint64
 	Members  int       // 1 to 7; 0: by the seed
-	Sync     bool      // in synchronous mode; else a quarter of the seeds are
+	Sync     bool      // in synchronous mode; else an eighth of the seeds are
+	Quorum   bool      // in quorum mode; else another eighth
 	NoGuard  bool      // without the process that kills PostgreSQL at the lock's end
 	Schedule *[]Fault  // instead of the seed's
 	Trace    io.Writer // nil: none
@@ -79,7 +80,7 @@ type World struct {
 	told                cluster.Revision
 	cachedViews         bool
 	restored            bool
-	syncRun             bool
+	syncRun, quorumRun  bool
 	wiped               bool // a disk was lost: the lag limit may leave the cluster without a leader
 
 	bootstrapConfig cluster.DynamicConfig
@@ -144,8 +145,9 @@ func newWorld(o Options) *World {
 		CheckTimeline: r.chance(30), Slots: r.chance(85),
 	}
 	w.bootstrapConfig = s.document()
-	if w.syncRun = o.Sync || o.plan == nil && o.Seed%4 == 2; w.syncRun {
-		w.bootstrapConfig.Document = synchronous(w.bootstrapConfig.Document, o.Seed)
+	w.quorumRun = o.Quorum || !o.Sync && o.plan == nil && o.Seed%8 == 6
+	if w.syncRun = o.Sync || w.quorumRun || o.plan == nil && o.Seed%8 == 2; w.syncRun {
+		w.bootstrapConfig.Document = synchronous(w.bootstrapConfig.Document, o.Seed, w.syncMode())
 	}
 	rewind := r.chance(80)
 	for i := range n {

@@ -17,6 +17,8 @@ type stream struct {
 	begun    moment
 
 	names   quorum.Names // synchronous_standby_names as this sender has read it
+	told    int          // it is to read the names again, and does nothing before it has ...
+	unheard bool         // ... not even take what the standby tells
 	durable int          // records that the standby has told are flushed
 }
 

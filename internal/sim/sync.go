@@ -41,6 +41,10 @@ func (s *server) requireSync(names string, done func(error)) {
 		if r.chance(5) {
 			wait = r.between(0, 3*time.Second)
 		}
+		if soon := 30 * time.Millisecond; wait > soon { // it is told, and before it answers anybody it reads (WalSndLoop)
+			w.after(soon, &s.process, func() { t.told++ })
+			w.after(wait, &s.process, func() { t.told-- })
+		}
 		w.after(wait, &s.process, t.readNames)
 	}
 	wait := r.between(0, 30*time.Millisecond)
@@ -118,12 +122,28 @@ func (s *server) release(n int) {
 // readNames is a WAL sender that reads the file.
 func (t *stream) readNames() {
 	t.names = t.from.dir.standbys()
+	if t.unheard && t.told == 0 {
+		t.unheard = false
+		t.durable = max(t.durable, min(t.sent, t.to.dir.flushed))
+	}
 	t.confirm()
 }
 
-// priority is this sender's place among the standbys that it knows of; 0: none.
+// syncMode is the mode that a run in synchronous mode is in.
+func (w *World) syncMode() cluster.SyncMode {
+	if w.quorumRun {
+		return cluster.SyncQuorum
+	}
+	return cluster.SyncOn
+}
+
+// priority is this sender's place among the standbys that it knows of; 0: none. Of any of them all have the first.
 func (t *stream) priority() int {
-	return 1 + slices.IndexFunc(t.names.List, func(n string) bool { return n == t.to.m.name || n == "*" })
+	place := 1 + slices.IndexFunc(t.names.List, func(n string) bool { return n == t.to.m.name || n == "*" })
+	if t.names.Any {
+		return min(place, 1)
+	}
+	return place
 }
 
 // synchronous are the senders that count by those names, best first.
@@ -132,6 +152,9 @@ func (s *server) synchronous(names quorum.Names) []*stream {
 	slices.SortStableFunc(list, func(a, b *stream) int { return a.priority() - b.priority() })
 	if len(list) < names.Count {
 		return nil
+	}
+	if names.Any {
+		return list
 	}
 	return list[:names.Count]
 }
@@ -144,6 +167,9 @@ func (t *stream) hardened() {
 		return
 	}
 	s.dir.harden(s.w.now)
+	if t.unheard = t.told > 0; t.unheard {
+		return
+	}
 	t.durable = max(t.durable, min(t.sent, s.dir.flushed))
 	if t.from.frozen == 0 {
 		t.confirm()
@@ -153,18 +179,19 @@ func (t *stream) hardened() {
 // confirm ends the wait of commits that everybody has, by the names that this sender has read (SyncRepReleaseWaiters).
 func (t *stream) confirm() {
 	s := t.from
-	if s.m.server != s || s.recovery || len(t.names.List) == 0 {
+	if s.m.server != s || s.recovery || len(t.names.List) == 0 || t.told > 0 {
 		return
 	}
 	list := s.synchronous(t.names)
 	if !slices.Contains(list, t) {
 		return
 	}
-	n := t.durable
+	var at []int
 	for _, o := range list {
-		n = min(n, o.durable)
+		at = append(at, o.durable)
 	}
-	s.release(n)
+	slices.Sort(at)
+	s.release(at[len(at)-t.names.Count]) // so many have this, or more
 }
 
 // row of pg_stat_replication.
@@ -172,6 +199,8 @@ func (t *stream) row() cluster.Walsender {
 	s := t.from
 	state := "async"
 	switch {
+	case s.waits.names.Any && t.priority() > 0: // for that, too few are enough
+		state = "quorum"
 	case slices.Contains(s.synchronous(s.waits.names), t):
 		state = "sync"
 	case t.priority() > 0:
@@ -185,14 +214,63 @@ func (t *stream) row() cluster.Walsender {
 // syncIsOn says whether a commit of this primary is promised to outlive it: the mode is set, and /sync is its own.
 func (w *World) syncIsOn(m *Member) bool {
 	s := w.peek()
-	return s.Config.SynchronousMode() == cluster.SyncOn && s.Sync.Leader == m.name
+	return s.Config.SynchronousMode().Active() && s.Sync.Leader == m.name
+}
+
+// lacking is how many of the voters at most lack a commit that is acknowledged under these names.
+func lacking(voters []string, names quorum.Names) int {
+	among := 0
+	for _, name := range names.List {
+		if slices.Contains(voters, name) {
+			among++
+		}
+	}
+	have := max(names.Count-(len(names.List)-among), 0)
+	if slices.Contains(names.List, quorum.Placeholder) {
+		have = len(voters)
+	}
+	return max(len(voters)-have, 0)
+}
+
+// checkVoters is V6: of the voters in /sync at most as many as its quorum lack a commit that was acknowledged, or that will be.
+func (w *World) checkVoters(m *Member, key *cluster.Sync) {
+	s := m.server
+	for _, names := range []quorum.Names{s.waits.names, s.dir.standbys()} {
+		if n := lacking(key.Standbys, names); len(key.Standbys) > key.Quorum && (n > key.Quorum || !s.waits.on) {
+			w.violate("V6", "/sync names %s and quorum %d, and on %s commits wait for %q (they wait at all: %v)", key.Standbys, key.Quorum, m.name, names, s.waits.on)
+		}
+	}
+	rows := w.oracle.rows
+	for _, r := range rows[max(len(rows)-200, 0):] {
+		w.checkRow(&r, key)
+	}
+}
+
+func (w *World) checkRow(r *row, key *cluster.Sync) {
+	if !r.sync || w.oracle.explained[r.id] || w.wiped || w.restored {
+		return
+	}
+	without := 0
+	for _, name := range key.Standbys {
+		// Who is being rebuilt cannot vote; it will have what the leader has.
+		if m := w.member(name); m == nil || m.dir.present() && m.dir.problem == "" && !holds(&m.dir, *r) {
+			without++
+		}
+	}
+	if without > key.Quorum {
+		w.violate("V6", "/sync names %s and quorum %d, and %d of them lack row %d, which %s acknowledged", key.Standbys, key.Quorum, without, r.id, r.by.name)
+	}
 }
 
 // checkSync is V5: commits wait for everybody who is in /sync.
 func (w *World) checkSync() {
 	key := w.peek().Sync
 	m := w.member(key.Leader)
-	if m == nil || !m.writes || m.server == nil || w.restored || w.peek().Config.SynchronousMode() != cluster.SyncOn {
+	if m == nil || !m.writes || m.server == nil || w.restored || !w.peek().Config.SynchronousMode().Active() {
+		return
+	}
+	if w.quorumRun {
+		w.checkVoters(m, &key)
 		return
 	}
 	s := m.server
@@ -209,33 +287,52 @@ func (w *World) syncTrouble(leader *Member) string {
 	s := w.peek()
 	mode := s.Config.SynchronousMode()
 	switch {
-	case mode != cluster.SyncOn && s.Sync.Leader != "":
+	case !mode.Active() && s.Sync.Leader != "":
 		return "/sync is left"
-	case mode != cluster.SyncOn:
+	case !mode.Active():
 		return ""
 	case s.Sync.Leader != leader.name:
 		return "/sync is of " + s.Sync.Leader
 	case leader.server == nil: // only a backend that outlived it writes
 		return ""
 	}
-	wanted := 0
+	wanted, barred, count := 0, 0, s.Config.SynchronousNodeCount()
 	for _, t := range leader.server.senders {
 		_, known := s.Member(t.to.m.name)
 		if known && (t.to.m.tags.ReplicateFrom == "" || t.to.m.tags.ReplicateFrom == leader.name) {
 			wanted++
+			if t.to.m.tags.NoFailover {
+				barred++
+			}
 		}
 	}
-	if have, want := len(s.Sync.Standbys), min(wanted, s.Config.SynchronousNodeCount()); have < want {
+	want := min(wanted, count)
+	if mode == cluster.SyncQuorum {
+		want = max(wanted-barred, want)
+	}
+	have := len(s.Sync.Standbys)
+	switch {
+	case have < want:
 		return "too few are in /sync"
+	case mode == cluster.SyncQuorum && s.Sync.Quorum > max(have-count, 0):
+		return "too many must agree by /sync"
 	}
 	return ""
 }
 
 // setSync is an operator who changes the mode.
 func setSync(w *World, _ *Member, f *Fault) func() {
-	mode := cluster.SyncOn
-	if f.Value%4 == 0 {
+	mode := w.syncMode()
+	switch {
+	case f.Value%4 == 0:
 		mode = cluster.SyncOff
+	case w.quorumRun && f.Value%5 == 0:
+		mode = cluster.SyncOn
+	}
+	if w.quorumRun && mode == cluster.SyncOff { // from now on any member may lead, whatever was acknowledged before
+		for i := range w.oracle.rows {
+			w.oracle.rows[i].sync = false
+		}
 	}
 	w.setConfig(cluster.Text(string(mode)), "synchronous_mode")
 	w.setConfig(cluster.Flag(f.Value%3 == 0), "synchronous_mode_strict")

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/regent-ha/regent/internal/cluster"
+	"github.com/regent-ha/regent/internal/quorum"
 	"github.com/regent-ha/regent/test/integration/harness"
 )
 
@@ -67,6 +68,89 @@ func TestSynchronousNodeDeath(t *testing.T) {
 		dead.Start(t)
 		c.Healthy(t, harness.Patience)
 	}
+	w.Audit(t, 0)
+}
+
+// quorate are the settings of quorum mode.
+func quorate(members int) harness.Options {
+	return harness.Options{Members: members, Dynamic: harness.Map{"synchronous_mode": "quorum"}}
+}
+
+// Five times the leader's machine dies while applications write. Commits wait for any one of two standbys; who takes over has been agreed to by the other
+// one, and has every row that was acknowledged.
+func TestQuorumNodeDeath(t *testing.T) {
+	t.Parallel()
+	c := harness.Start(t, quorate(3))
+	leader := c.Healthy(t, harness.Patience)
+	voting := func() {
+		harness.Eventually(t, harness.Patience, "one of both standbys must agree to the other", func() bool {
+			s := key(t, c)
+			return s.Leader == leader.Name && len(s.Standbys) == 2 && s.Quorum == 1
+		})
+	}
+	voting()
+	w := c.Write(t)
+	for round := range 5 {
+		voting()
+		leader.KillAll(t)
+		dead := leader
+		harness.Eventually(t, harness.Patience, "another member leads", func() bool {
+			next := c.Leader()
+			return next != nil && next != dead && next.Ready("primary")
+		})
+		leader = c.Leader()
+		w.AdvanceOn(t, leader, harness.Patience)
+		if lost := w.Missing(t, slices.DeleteFunc(w.Acks(), func(a harness.Ack) bool { return a.Member != dead.Name })); len(lost) > 0 {
+			t.Fatalf("round %d: %d rows that %s acknowledged are missing on %s, the first is %+v", round, len(lost), dead.Name, leader.Name, lost[0])
+		}
+		dead.Start(t)
+		c.Healthy(t, harness.Patience)
+	}
+	voting()
+	w.Audit(t, 0)
+}
+
+// A standby dies and commits go on without a break; the other one is left to lead alone. What people and machines see of the mode, and a switchover, which needs no votes.
+func TestQuorumStandbyDies(t *testing.T) {
+	t.Parallel()
+	c := harness.Start(t, quorate(3))
+	leader := c.Healthy(t, harness.Patience)
+	others := c.Others(leader)
+	settled(t, c, leader, 2)
+	want := quorum.AnyOf(1, []string{others[0].Name, others[1].Name}, false).String()
+	if have := leader.SQL(t, "show synchronous_standby_names"); have != want {
+		t.Errorf("have synchronous_standby_names %q, want %q", have, want)
+	}
+	for path, want := range map[string]int{"quorum": 200, "read-only-quorum": 200, "synchronous": 503, "asynchronous": 503} {
+		harness.Eventually(t, harness.Patience, "the standby answers as one that /sync names: GET /"+path, func() bool {
+			code, _, err := others[0].API.Health(limited(t), "/"+path)
+			return err == nil && code == want
+		})
+	}
+	if list := c.Command(t, "list"); strings.Count(list, "Quorum Standby") != 2 {
+		t.Errorf("want two Quorum Standby in\n%s", list)
+	}
+	w := c.Write(t)
+	w.Advance(t, 5, harness.Patience)
+	others[1].KillAll(t)
+	w.Advance(t, 20, harness.Patience)
+	settled(t, c, leader, 1)
+	others[1].Start(t)
+	c.Healthy(t, harness.Patience)
+	settled(t, c, leader, 2)
+	switchover(t, others[0], leader, others[0].Name)
+	harness.Eventually(t, harness.Patience, "the candidate leads", func() bool { return c.Leader() == others[0] && others[0].Ready("primary") })
+	settled(t, c, others[0], 2)
+	w.AdvanceOn(t, others[0], harness.Patience)
+
+	patch(t, others[0], harness.Map{"synchronous_mode": true}) // one standby that has everything
+	harness.Eventually(t, harness.Patience, "one standby has everything", func() bool { s := key(t, c); return len(s.Standbys) == 1 && s.Quorum == 0 })
+	patch(t, others[0], harness.Map{"synchronous_mode": false})
+	harness.Eventually(t, harness.Patience, "nothing is left of the mode", func() bool {
+		names, err := others[0].TrySQL("show synchronous_standby_names")
+		return err == nil && names == "" && key(t, c).Leader == ""
+	})
+	c.Healthy(t, harness.Patience)
 	w.Audit(t, 0)
 }
 

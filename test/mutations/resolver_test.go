@@ -10,7 +10,7 @@ import (
 )
 
 // A model of the arithmetic of Patroni's quorum mode, made from the rules and tables of ha.md 2.17g with one leader that stays. It
-// shows D-6: a reachable state in which no next step is defined. Ours must be total; it will be explored by the same search.
+// shows D-6: a reachable state in which no next step is defined. Ours is total, and explored by the same kind of search (internal/quorum, anyof_test.go).
 
 // standbys is a set of standbys, a bit each.
 type standbys uint8

@@ -21,11 +21,12 @@ const (
 	simWork     = "internal/sim/work.go"
 	position    = "internal/cluster/postgres.go"
 	quorumNext  = "internal/quorum/quorum.go"
+	quorumAny   = "internal/quorum/anyof.go"
 )
 
-// mutations are all of them. Those of quorum mode and of failsafe (failsafe accepted after taking the lock) come with these modes.
+// mutations are all of them. That of failsafe (failsafe accepted after taking the lock) comes with this mode.
 func mutations() []mutation {
-	return slices.Concat(ofElection, ofLock, ofFencing, ofLoop, ofLeader, ofHandover, ofDirectory, ofSlots, ofExecutors, ofPause, ofSync)
+	return slices.Concat(ofElection, ofLock, ofFencing, ofLoop, ofLeader, ofHandover, ofDirectory, ofSlots, ofExecutors, ofPause, ofSync, ofQuorum)
 }
 
 // ofElection: who may take a free lock.
@@ -270,7 +271,22 @@ var ofSync = []mutation{
 	inSync("a checkpointer that is busy ignored", haSync, "!p.Heeded || ", "", "V5", "V7"),
 	inSync("a standby in /sync that lacks what was acknowledged before", haSync, "v.syncPosition(s) >= w.Safe && ", "", "V7"),
 	inSync("elected without /sync", haElection, "\t\tv.syncGate(),\n", "", "V10", "V7"),
-	inSync("promoted although /sync names others by now", haLeader, "case v.ousted() && !forced:", "case false && !forced:", "V7", "V5"),
+	inSync("promoted although /sync names others by now", haLeader, "case !v.elector(v.Self) && !forced:", "case false && !forced:", "V7", "V5"),
+}
+
+// ofQuorum: quorum mode, in runs that are all in it.
+var ofQuorum = []mutation{
+	inQuorum("elected without votes", haElection, "ok := votes >= s.Quorum || v.syncLeader(v.Self) && !ahead", "ok := votes >= 0 || v.syncLeader(v.Self) && !ahead", "V7"),
+	inQuorum("quorum mode: a checkpointer that is busy ignored", haSync, "!p.Heeded || ", "", "V6", "V7"),
+	inQuorum("fewer must agree although a voter lacks what was acknowledged before", haSync, "v.syncPosition(s) >= w.Safe && ", "", "V6", "V7"),
+	inQuorum("who has been in /sync and may still be counted forgotten", quorumAny, "s.voters(s.Required.rule().beside(want.rule()), !s.Settled)", "s.voters(want.rule(), !s.Settled)", "V6", "V7"),
+	inQuorum("a new voter counted as one that has everything", quorumAny, "+len(voters)-len(both(voters, s.Published.Standbys))", "", "V6", "V7"),
+}
+
+func inQuorum(name, file, old, new string, expect ...string) mutation {
+	m := one(name, file, old, new, expect...)
+	m.Args = []string{"--quorum"}
+	return m
 }
 
 func inSync(name, file, old, new string, expect ...string) mutation {

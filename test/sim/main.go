@@ -27,14 +27,14 @@ type options struct {
 	seed                          int64
 	stop, json, noGuard, trace    bool
 	shrink                        bool
-	sync                          bool
+	sync, quorum                  bool
 	ignore, schedule              string
 	faults                        *[]sim.Fault // of the schedule
 }
 
 // run is what a seed is played with.
 func (o *options) run(seed uint64) sim.Options {
-	return sim.Options{Seed: seed, Members: o.members, Sync: o.sync, NoGuard: o.noGuard, Ignore: strings.FieldsFunc(o.ignore, func(r rune) bool { return r == ',' }), Schedule: o.faults}
+	return sim.Options{Seed: seed, Members: o.members, Sync: o.sync, Quorum: o.quorum, NoGuard: o.noGuard, Ignore: strings.FieldsFunc(o.ignore, func(r rune) bool { return r == ',' }), Schedule: o.faults}
 }
 
 func main() {
@@ -47,7 +47,8 @@ func main() {
 	flag.BoolVar(&o.stop, "stop", false, "stop at the first violation")
 	flag.BoolVar(&o.json, "json", false, "one JSON object per violation, and one with the sum")
 	flag.BoolVar(&o.noGuard, "no-guard", false, "without the process that kills PostgreSQL at the lock's end")
-	flag.BoolVar(&o.sync, "sync", false, "all of them in synchronous mode, not only a quarter")
+	flag.BoolVar(&o.sync, "sync", false, "all of them with synchronous_mode on, not only an eighth")
+	flag.BoolVar(&o.quorum, "quorum", false, "all of them with synchronous_mode quorum, not only an eighth")
 	flag.BoolVar(&o.trace, "trace", false, "with --seed: write what happens")
 	flag.BoolVar(&o.shrink, "shrink", false, "with --seed: look for the shortest schedule that shows the same")
 	flag.StringVar(&o.schedule, "schedule", "", "play these faults, a JSON list as --shrink prints it, instead of the seed's")
@@ -194,6 +195,12 @@ func repeat(o options, r *sim.Result) string {
 	command := fmt.Sprintf("go run ./test/sim --seed %d --trace", r.Seed)
 	if o.members > 0 {
 		command += fmt.Sprintf(" --members %d", o.members)
+	}
+	if o.sync {
+		command += " --sync"
+	}
+	if o.quorum {
+		command += " --quorum"
 	}
 	if o.noGuard {
 		command += " --no-guard"
