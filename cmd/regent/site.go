@@ -17,6 +17,7 @@ import (
 	"github.com/regent-ha/regent/internal/ctl"
 	"github.com/regent-ha/regent/internal/dcs/etcd"
 	"github.com/regent-ha/regent/internal/dcs/kubernetes"
+	"github.com/regent-ha/regent/internal/dcs/zookeeper"
 )
 
 // connect reads the configuration of the command line (ctl.md section 1). Nothing is contacted before a
@@ -106,7 +107,11 @@ func useURL(doc *config.Map, text string) error {
 	if strings.Contains(host, ":") {
 		host = "[" + host + "]"
 	}
-	section.Set("host", host+":"+port)
+	if scheme == "zookeeper" {
+		section.Set("hosts", []any{host + ":" + port})
+	} else {
+		section.Set("host", host+":"+port)
+	}
 	doc.Set(scheme, section)
 	if path := strings.Trim(u.Path, "/"); path != "" {
 		doc.Set("namespace", path)
@@ -115,7 +120,7 @@ func useURL(doc *config.Map, text string) error {
 }
 
 // stores are the sections that this build can use.
-const stores = "etcd3, kubernetes, raft"
+const stores = "etcd3, kubernetes, raft, zookeeper"
 
 func site(file *config.File, o ctl.Options) (*ctl.Site, error) {
 	doc := file.Document.Clone()
@@ -164,7 +169,7 @@ func site(file *config.File, o ctl.Options) (*ctl.Site, error) {
 
 // fsyncs asks the servers of an etcd how fast their disks are; nil: the store is none, or its servers are not known by address.
 func fsyncs(s config.Settings) func(context.Context) []ctl.Fsync {
-	if s.DCS.Kind == config.InKubernetes {
+	if s.DCS.Kind == config.InKubernetes || s.DCS.Kind == config.InZooKeeper {
 		return nil
 	}
 	return func(ctx context.Context) (list []ctl.Fsync) {
@@ -191,6 +196,17 @@ func opener(settings config.Settings) (where string, open func(context.Context, 
 			c := c
 			c.Scope, c.Group = scope, group
 			return kubernetes.OpenMoving(ctx, c)
+		}, nil
+	}
+	if settings.DCS.Kind == config.InZooKeeper {
+		c := zookeeperConfig(&settings)
+		c.Name, c.Log = "", quiet
+		return strings.Join(c.Servers, ", "), func(ctx context.Context, scope string, group *int) (ctl.Store, error) {
+			c := c
+			if c.Scope = scope; group != nil {
+				c.Scope += "/" + strconv.Itoa(*group)
+			}
+			return zookeeper.Open(ctx, c)
 		}, nil
 	}
 	c, err := clientConfig(settings)

@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -12,6 +15,8 @@ import (
 	"github.com/regent-ha/regent/internal/dcs/embedded"
 	"github.com/regent-ha/regent/internal/dcs/etcd"
 	"github.com/regent-ha/regent/internal/dcs/kubernetes"
+	"github.com/regent-ha/regent/internal/dcs/zookeeper"
+	"github.com/regent-ha/regent/internal/rest"
 )
 
 // current are the settings that a store asks for from its own goroutines, as the last reload left them.
@@ -44,6 +49,15 @@ func openStore(ctx context.Context, s *config.Settings, now *current, log *slog.
 		c := kubernetesConfig(s)
 		c.Timing, c.Log = now.timing, log
 		store, err := kubernetes.OpenMoving(ctx, c)
+		if err != nil {
+			return nil, nil, err
+		}
+		return store, func() { store.Close() }, nil
+	}
+	if s.DCS.Kind == config.InZooKeeper {
+		c := zookeeperConfig(s)
+		c.Timing, c.Log = now.timing, log
+		store, err := zookeeper.Open(ctx, c)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -90,6 +104,35 @@ func kubernetesConfig(s *config.Settings) kubernetes.Config {
 	}
 	for _, p := range k.Ports {
 		c.Ports = append(c.Ports, kubernetes.Port{Name: p.Name, Port: p.Port, Protocol: p.Protocol})
+	}
+	return c
+}
+
+func zookeeperConfig(s *config.Settings) zookeeper.Config {
+	z := s.DCS.ZooKeeper
+	c := zookeeper.Config{
+		Servers: z.Hosts, TLS: z.UseSSL, CACert: z.CACert, Unverified: !z.Verify,
+		Namespace: s.Namespace, Scope: s.Scope, Name: s.Name,
+	}
+	if z.Cert != "" {
+		c.Certificate = func() (*tls.Certificate, error) {
+			pair, err := rest.LoadKeyPair("zookeeper", z.Cert, z.Key, z.KeyPassword.Reveal())
+			return &pair, err
+		}
+	}
+	for _, scheme := range slices.Sorted(maps.Keys(z.Auth)) {
+		c.Auth = append(c.Auth, zookeeper.Credential{Scheme: scheme, Secret: z.Auth[scheme].Reveal()})
+	}
+	permissions := map[string]int32{
+		"READ": zookeeper.Read, "WRITE": zookeeper.Write, "CREATE": zookeeper.Create, "DELETE": zookeeper.Delete, "ADMIN": zookeeper.Admin,
+		"ALL": zookeeper.All,
+	}
+	for _, a := range z.ACL {
+		acl := zookeeper.ACL{Scheme: a.Scheme, ID: a.ID}
+		for _, p := range a.Permissions {
+			acl.Permissions |= permissions[p]
+		}
+		c.ACL = append(c.ACL, acl)
 	}
 	return c
 }

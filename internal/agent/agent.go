@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -207,7 +208,7 @@ func (a *Agent) CheckName(ctx context.Context) error {
 		// Once, and again when it is something else: the first attempt often does not know the cause yet.
 		if text := strings.ReplaceAll(err.Error(), "\n", ": "); text != told {
 			a.log.Warn("wait for the store and start nothing before it answers; does it run, and is its address right?",
-				"section", string(a.settings.DCS.Kind), "hosts", a.settings.DCS.Etcd.Hosts, "error", text)
+				"section", string(a.settings.DCS.Kind), "hosts", slices.Concat(a.settings.DCS.Etcd.Hosts, a.settings.DCS.ZooKeeper.Hosts), "error", text)
 			told = text
 		}
 		if p := a.pg.Observe(ctx, postgres.ObserveOptions{}); p.Running() {

@@ -171,14 +171,22 @@ func address(v *validation, path string, value any) {
 	}
 }
 
-// reachable checks a host of the DCS; a missing port is tried as Patroni's clients do later, by default.
-func reachable(v *validation, path string, value any) {
+// reachable checks a host of etcd; a missing port is tried as Patroni's clients do later, by default.
+func reachable(v *validation, path string, value any) { hostAt(2379)(v, path, value) }
+
+func reachableHosts(v *validation, path string, value any) { reachableAt(2379)(v, path, value) }
+
+func hostAt(otherwise int) check {
+	return func(v *validation, path string, value any) { answers(v, path, value, otherwise) }
+}
+
+func answers(v *validation, path string, value any, otherwise int) {
 	s, ok := value.(string)
 	if !ok {
 		v.report(path, value, "is not a string")
 		return
 	}
-	host, port, err := SplitHostPort(s, 2379)
+	host, port, err := SplitHostPort(s, otherwise)
 	if err != nil {
 		v.refuse(path, value, "contains a wrong value")
 		return
@@ -188,14 +196,17 @@ func reachable(v *validation, path string, value any) {
 	}
 }
 
-func reachableHosts(v *validation, path string, value any) {
-	if s, ok := value.(string); ok {
-		for part := range strings.SplitSeq(s, ",") {
-			reachable(v, path, strings.TrimSpace(part))
+// reachableAt checks hosts in a list or in one text.
+func reachableAt(otherwise int) check {
+	return func(v *validation, path string, value any) {
+		if s, ok := value.(string); ok {
+			for part := range strings.SplitSeq(s, ",") {
+				answers(v, path, strings.TrimSpace(part), otherwise)
+			}
+			return
 		}
-		return
+		listOf(hostAt(otherwise))(v, path, value)
 	}
-	listOf(reachable)(v, path, value)
 }
 
 // dataDir checks that the place is free or holds the data of a cluster.

@@ -69,6 +69,7 @@ const (
 	Etcd3        Kind = "etcd3"
 	Embedded     Kind = "embedded" // etcd inside the agent
 	InKubernetes Kind = "kubernetes"
+	InZooKeeper  Kind = "zookeeper"
 )
 
 // DCS is the choice of the store. Exactly the part that Kind names has a meaning.
@@ -77,6 +78,7 @@ type DCS struct {
 	Etcd       Etcd
 	Embed      Embed
 	Kubernetes Kubernetes
+	ZooKeeper  ZooKeeper
 }
 
 // Etcd is where an etcd v3 cluster is (config.md 2.10).

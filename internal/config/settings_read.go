@@ -167,10 +167,13 @@ func readDCS(d *Map) (DCS, error) {
 		case "kubernetes":
 			k, err := readKubernetes(d, m)
 			return DCS{Kind: InKubernetes, Kubernetes: k}, err
+		case "zookeeper":
+			z, err := readZooKeeper(m)
+			return DCS{Kind: InZooKeeper, ZooKeeper: z}, err
 		case "etcd":
 			return DCS{}, errors.New("etcd: the v2 protocol is gone from etcd 3.6; rename the section to etcd3")
 		default:
-			return DCS{}, fmt.Errorf("%s: this store is not built yet; have etcd3, kubernetes, raft (etcd inside the agent), or no section at all for a single member", section)
+			return DCS{}, fmt.Errorf("%s: this store is not built yet; have etcd3, zookeeper, kubernetes, raft (etcd inside the agent), or no section at all for a single member", section)
 		}
 	}
 	return DCS{Kind: Embedded}, nil

@@ -11,9 +11,11 @@ import (
 	"time"
 
 	"github.com/regent-ha/regent/client"
+	"github.com/regent-ha/regent/internal/cluster"
 	"github.com/regent-ha/regent/internal/dcs/dcstest"
 	"github.com/regent-ha/regent/internal/dcs/etcd"
 	"github.com/regent-ha/regent/internal/dcs/etcd/etcdtest"
+	"github.com/regent-ha/regent/internal/dcs/zookeeper"
 	"github.com/regent-ha/regent/internal/guard"
 	"github.com/regent-ha/regent/internal/porttest"
 	"github.com/regent-ha/regent/internal/postgres/pgtest"
@@ -26,7 +28,7 @@ const Patience = 2 * time.Minute
 // Cluster is one cluster of a test.
 type Cluster struct {
 	Members []*Member
-	Keys    *etcd.Store // reads the store directly
+	Keys    Keys // reads the store directly
 
 	dir     string
 	scope   string
@@ -34,19 +36,29 @@ type Cluster struct {
 	options Options
 }
 
+// Keys is a store for looking at it.
+type Keys interface {
+	Snapshot(ctx context.Context) (*cluster.Snapshot, error)
+	Close() error
+}
+
 // New prepares a cluster; its agents are not started. On failure of the test it prints what the agents said.
 func New(t testing.TB, o Options) *Cluster {
 	t.Helper()
 	o.defaults()
 	pg := pgtest.Installed(t)
-	address, scope := startStore(t)
+	address, scope := startStore(t, o.ZooKeeper)
 	dir, err := os.MkdirTemp(root(t), scope+"-")
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := &Cluster{dir: dir, scope: scope, binDir: pg.BinDir, options: o}
 	t.Cleanup(func() { c.close(t) })
-	c.Keys, err = etcd.Open(t.Context(), etcd.Config{Endpoints: []string{address}, Namespace: "service", Scope: scope, Log: etcdtest.Quiet})
+	if o.ZooKeeper {
+		c.Keys, err = zookeeper.Open(t.Context(), zookeeper.Config{Servers: []string{address}, Namespace: "service", Scope: scope, Log: etcdtest.Quiet})
+	} else {
+		c.Keys, err = etcd.Open(t.Context(), etcd.Config{Endpoints: []string{address}, Namespace: "service", Scope: scope, Log: etcdtest.Quiet})
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,11 +10,12 @@ import (
 
 // Options are what a test chooses.
 type Options struct {
-	Members  int            // default 2
-	TTL      time.Duration  // default 20 s
-	LoopWait time.Duration  // default 2 s
-	Retry    time.Duration  // default 3 s
-	Dynamic  map[string]any // into bootstrap.dcs
+	Members   int            // default 2
+	TTL       time.Duration  // default 20 s
+	LoopWait  time.Duration  // default 2 s
+	Retry     time.Duration  // default 3 s
+	Dynamic   map[string]any // into bootstrap.dcs
+	ZooKeeper bool           // the store is one, instead of etcd
 	// Member changes the configuration of one member before it is written.
 	Member func(m *Member, config map[string]any)
 }
@@ -68,6 +69,10 @@ func (m *Member) configuration() []byte {
 			// Shared memory in the data directory: that of a killed postmaster goes with it.
 			"parameters": Map{"unix_socket_directories": m.Dir, "dynamic_shared_memory_type": "mmap"},
 		},
+	}
+	if o.ZooKeeper {
+		delete(config, "etcd3")
+		config["zookeeper"] = Map{"hosts": []any{m.Store.Address()}}
 	}
 	if o.Member != nil {
 		o.Member(m, config)

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/regent-ha/regent/internal/dcs/etcd/etcdtest"
+	"github.com/regent-ha/regent/internal/dcs/zookeeper/zookeepertest"
 	"github.com/regent-ha/regent/internal/porttest"
 )
 
@@ -20,13 +21,16 @@ var store struct {
 	scopes  int
 }
 
-// startStore starts etcd, once. It ends with this process.
-func startStore(t testing.TB) (address, scope string) {
+// startStore starts etcd, once, which ends with this process; or a ZooKeeper, which ends with the test.
+func startStore(t testing.TB, zookeeper bool) (address, scope string) {
 	t.Helper()
 	store.Lock()
 	defer store.Unlock()
 	store.scopes++
 	scope = fmt.Sprintf("cluster%d", store.scopes)
+	if zookeeper {
+		return zookeepertest.Start(t).Address, scope
+	}
 	if store.address != "" {
 		return store.address, scope
 	}
