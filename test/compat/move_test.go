@@ -13,6 +13,12 @@ func TestMoveInPlace(t *testing.T) {
 	needPatroni(t)
 	t.Parallel()
 	etcd, members := threePatroni(t)
+	moveInPlace(t, members, newCtl(t, etcd, rig.Program()), newCtl(t, etcd, patronictl))
+}
+
+// moveInPlace moves a cluster of three Patroni members over and back.
+func moveInPlace(t *testing.T, members []*rig.Member, ours, theirs ctl) {
+	t.Helper()
 	leader := members[0]
 	started := func() (list []string) {
 		for _, m := range members {
@@ -26,8 +32,6 @@ func TestMoveInPlace(t *testing.T) {
 	}
 	before := started()
 	w := rig.StartWriter(t, leader)
-	ours, theirs := newCtl(t, etcd, rig.Program()), newCtl(t, etcd, patronictl)
-
 	for _, m := range members {
 		adopt := ctl{[]string{rig.Program()}, m.Dir}
 		adopt.want(t, []string{

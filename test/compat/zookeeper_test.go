@@ -10,31 +10,67 @@ import (
 	"github.com/regent-ha/regent/test/rig"
 )
 
-// A cluster of both kinds on a ZooKeeper: each follows the other, and takes over from the other, in order and after a crash; each command line
-// reads and asks what the other kind wrote.
-func TestMixedOnZooKeeper(t *testing.T) {
+// zookeeper is a store of one test.
+type zookeeper struct{ section string }
+
+func startZooKeeper(t *testing.T) zookeeper {
+	t.Helper()
+	return zookeeper{"zookeeper: {hosts: ['" + zookeepertest.Start(t).Address + "']}\n"}
+}
+
+func (z zookeeper) member(t *testing.T, name string) *rig.Member {
+	t.Helper()
+	m := rig.NewMember(t, name, "")
+	m.Edit(t, "restapi:", z.section+"restapi:")
+	return m
+}
+
+func (z zookeeper) patroni(t *testing.T, name string) *rig.Member {
+	t.Helper()
+	m := z.member(t, name)
+	m.Command = []string{patroni, m.File()}
+	return m
+}
+
+func (z zookeeper) ctl(t *testing.T, program ...string) ctl {
+	t.Helper()
+	dir := pgtest.Dir(t)
+	file := filepath.Join(dir, "ctl.yml")
+	if err := os.WriteFile(file, []byte("scope: "+rig.Scope+"\n"+z.section), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return ctl{append(program, "-c", file), dir}
+}
+
+func needKazoo(t *testing.T) {
+	t.Helper()
 	needPatroni(t)
 	if _, err := os.Stat("/usr/lib/python3/dist-packages/kazoo"); err != nil {
 		t.Skip("no kazoo on this machine (Debian: apt install python3-kazoo): Patroni cannot use ZooKeeper")
 	}
+}
+
+// The way of docs/operations/move-from-patroni.md on a ZooKeeper: each agent takes over the lock and the node that the other kind left behind.
+func TestMoveInPlaceOnZooKeeper(t *testing.T) {
+	needKazoo(t)
+	t.Parallel()
+	z := startZooKeeper(t)
+	members := []*rig.Member{z.patroni(t, "demo-0"), z.patroni(t, "demo-1"), z.patroni(t, "demo-2")}
+	cluster(t, members[0], members[1])
+	members[2].Start(t)
+	members[2].WaitStreamsFrom(t, members[0])
+	moveInPlace(t, members, z.ctl(t, rig.Program()), z.ctl(t, patronictl))
+}
+
+// A cluster of both kinds on a ZooKeeper: each follows the other, and takes over from the other, in order and after a crash; each command line
+// reads and asks what the other kind wrote.
+func TestMixedOnZooKeeper(t *testing.T) {
+	needKazoo(t)
 	for name, regentFirst := range map[string]bool{"Regent leads first": true, "Patroni leads first": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			section := "zookeeper: {hosts: ['" + zookeepertest.Start(t).Address + "']}\n"
-			on := func(m *rig.Member) *rig.Member {
-				m.Edit(t, "restapi:", section+"restapi:")
-				return m
-			}
-			command := func(program ...string) ctl {
-				dir := pgtest.Dir(t)
-				file := filepath.Join(dir, "ctl.yml")
-				if err := os.WriteFile(file, []byte("scope: "+rig.Scope+"\n"+section), 0o600); err != nil {
-					t.Fatal(err)
-				}
-				return ctl{append(program, "-c", file), dir}
-			}
-			regent, other := on(rig.NewMember(t, "demo-0", "")), on(rig.NewMember(t, "demo-1", ""))
-			other.Command = []string{patroni, other.File()}
+			z := startZooKeeper(t)
+			regent, other := z.member(t, "demo-0"), z.patroni(t, "demo-1")
 			leader, replica := regent, other
 			if !regentFirst {
 				leader, replica = other, regent
@@ -42,7 +78,7 @@ func TestMixedOnZooKeeper(t *testing.T) {
 			cluster(t, leader, replica)
 			w := rig.StartWriter(t, leader, replica)
 			w.Advance(t)
-			ours, theirs := command(rig.Program()), command(patronictl)
+			ours, theirs := z.ctl(t, rig.Program()), z.ctl(t, patronictl)
 			for _, c := range []ctl{ours, theirs} {
 				c.want(t, []string{"demo-0", "demo-1", "Leader", "Replica", "running"}, "list", rig.Scope)
 				c.run(t, "edit-config", rig.Scope, "--force", "--quiet", "-p", "work_mem=7MB")
