@@ -55,3 +55,16 @@ func TestSimulateRefuses(t *testing.T) {
 		}
 	}
 }
+
+// In synchronous mode a lost node costs the same time, and nothing that was acknowledged.
+func TestForecastOfSynchronousModes(t *testing.T) {
+	for _, mode := range []cluster.SyncMode{cluster.SyncOn, cluster.SyncQuorum} {
+		document := cluster.Value{Kind: cluster.Object}.Set(cluster.Text(string(mode)), "synchronous_mode")
+		p := sim.Plan{Members: 3, Config: cluster.DynamicConfig{Usable: true, Document: document}, WriteEvery: 100 * time.Millisecond}
+		for seed := uint64(1); seed <= 5; seed++ {
+			if o := sim.Forecast(p, sim.Scenarios["node-loss"], seed); o.Violation != nil || o.Outage < 15*time.Second || o.Outage > 45*time.Second || o.Lost != 0 {
+				t.Errorf("%s, seed %d: have %+v, want an outage of about ttl and nothing lost", mode, seed, o)
+			}
+		}
+	}
+}

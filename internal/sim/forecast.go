@@ -85,6 +85,8 @@ func Forecast(p Plan, s Scenario, seed uint64) Outcome {
 // put makes a world of the plan instead of by the seed.
 func (p *Plan) put(w *World) {
 	w.bootstrapConfig = p.Config
+	mode := p.Config.SynchronousMode()
+	w.syncRun, w.quorumRun = mode.Active(), mode == cluster.SyncQuorum
 	w.writeEvery = p.WriteEvery
 	for _, m := range w.Members {
 		m.local, m.tags = p.Local, ha.Tags{Priority: 1}
