@@ -270,7 +270,8 @@ func (v *View) whileBusy() Decision {
 		if v.mine() && !v.Limits.Paused && v.since(v.Job.Since) >= v.startTimeout() {
 			return v.giveUpStarting(JobTooLong, tooLong)
 		}
-		if v.Job.Name == JobStart {
+		// A restart has stopped PostgreSQL by then.
+		if v.Job.Name == JobStart || v.Job.Name == JobRestart && v.since(v.Job.Since) >= time.Minute {
 			if v.rebuildAsked() && v.rebuildable() {
 				return v.soon(100*time.Millisecond, Reinitializing, "the start under way is not waited for", CancelJob{})
 			}
