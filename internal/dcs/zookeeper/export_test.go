@@ -3,6 +3,7 @@ package zookeeper
 import (
 	"context"
 	"testing"
+	"time"
 )
 
 // Expire ends the store's sessions with ephemeral nodes, as the servers would.
@@ -26,6 +27,13 @@ func (s *Store) Expire(t testing.TB, servers []string) {
 		}
 		conn.close(errDone)
 	}
+}
+
+// Impatient makes the store forget soon what it has seen, when no server takes it.
+func (s *Store) Impatient() {
+	s.servers.mu.Lock()
+	defer s.servers.mu.Unlock()
+	s.servers.patience = time.Second
 }
 
 // Stranger changes keys as somebody else would.

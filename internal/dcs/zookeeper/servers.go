@@ -18,13 +18,14 @@ type servers struct {
 	mu       sync.Mutex
 	list     []string
 	at       int
-	seen     int64 // the newest transaction that any answer told of: no server that is behind takes us
-	refused  time.Time
+	seen     int64         // the newest transaction that any answer told of: no server that is behind takes us
+	refused  time.Time     // since when nobody does; zero: somebody did
+	patience time.Duration // how long that may last before we forget what we have seen
 	requests map[string]uint64
 }
 
 func newServers(c *Config) *servers {
-	p := &servers{config: c, list: append([]string(nil), c.Servers...), requests: map[string]uint64{}}
+	p := &servers{config: c, list: append([]string(nil), c.Servers...), requests: map[string]uint64{}, patience: time.Minute}
 	rand.Shuffle(len(p.list), func(i, j int) { p.list[i], p.list[j] = p.list[j], p.list[i] })
 	return p
 }
@@ -85,7 +86,7 @@ func (p *servers) attach(ctx context.Context, s session, ready func(*conn)) (*co
 	}
 }
 
-// forget gives up to insist on what was seen when no server has answered for a minute: their data was replaced by an older copy.
+// forget gives up insisting on what was seen when no server has taken us for a minute: their data was replaced by an older copy.
 func (p *servers) forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -93,7 +94,7 @@ func (p *servers) forget() {
 	if p.refused.IsZero() {
 		p.refused = now
 	}
-	if p.seen > 0 && now.Sub(p.refused) > time.Minute {
+	if p.seen > 0 && now.Sub(p.refused) > p.patience {
 		p.config.Log.Warn("all servers of ZooKeeper have refused us for a minute; if their data was restored from a copy or lost, this is why: going on with what they have", "seen", fmt.Sprintf("%x", p.seen))
 		p.seen = 0
 	}

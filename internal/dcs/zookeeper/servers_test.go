@@ -243,3 +243,46 @@ func TestRemoveAll(t *testing.T) {
 		t.Errorf("a new cluster of that name: %v", err)
 	}
 }
+
+// The servers lost everything and begin again: they refuse whoever has seen more than they have. The store says so, and goes on with what they have.
+func TestServersLostTheirData(t *testing.T) {
+	t.Parallel()
+	server := zookeepertest.Start(t)
+	a := open(t, zookeeper.Config{Servers: []string{server.Address}, Namespace: "service", Scope: "lost", Name: "a"})
+	a.Impatient()
+	ctx := limited(t, time.Minute)
+	var revision cluster.Revision
+	for range 20 {
+		var err error
+		if revision, err = a.Put(ctx, cluster.KeyHistory, []byte("[]"), revision); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lock, err := a.Acquire(ctx, "a", time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Kill()
+	server.Wipe(t)
+	server.Start(t)
+	for {
+		s, err := a.Snapshot(limited(t, 5*time.Second))
+		if err == nil && !s.History.Present {
+			break
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("have %+v, %v; want what the servers have: nothing", s, err)
+		}
+		time.Sleep(20 * time.Millisecond) // no event tells that a server came up
+	}
+	if _, err := a.Put(ctx, cluster.KeyHistory, []byte("[]"), 0); err != nil {
+		t.Error(err)
+	}
+	// The lock went with the rest; nobody holds it, so it is put again.
+	if renewed, err := a.Renew(ctx, lock); err != nil || renewed.Session == lock.Session {
+		t.Errorf("have %+v, %v; want a lock under a new session", renewed, err)
+	}
+	if s, err := a.Snapshot(ctx); err != nil || s.Leader.Name != "a" || !s.History.Present {
+		t.Errorf("have %+v, %v; want leader a, and the history", s, err)
+	}
+}

@@ -129,6 +129,14 @@ func (s *Server) Kill() {
 	<-s.ended
 }
 
+// Wipe deletes the server's data. It must not run.
+func (s *Server) Wipe(t testing.TB) {
+	t.Helper()
+	if err := os.RemoveAll(filepath.Join(s.dir, "data", "version-2")); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Signal sends a signal to the server.
 func (s *Server) Signal(t testing.TB, what syscall.Signal) {
 	t.Helper()
