@@ -3,7 +3,9 @@ package compat
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	keys "github.com/regent-ha/regent/internal/cluster"
@@ -116,6 +118,61 @@ func TestMixedSynchronous(t *testing.T) {
 		}
 		replica.WaitStreamsFrom(t, leader)
 		settled()
+	}
+	w.Check(t, leader)
+}
+
+// In quorum mode whoever leads maintains the voters in /sync, and whoever is elected by them takes over with every row that was acknowledged: three
+// leaders in a row are lost, and with a switchover each kind has been one of them.
+func TestMixedQuorum(t *testing.T) {
+	needPatroni(t)
+	if text, err := exec.Command(patroni, "--version").Output(); err != nil || strings.HasPrefix(string(text), "patroni 3.") {
+		t.Skipf("have %s, %v, want a Patroni that knows quorum mode: 4.0", text, err)
+	}
+	t.Parallel()
+	etcd := rig.StartEtcd(t)
+	members := []*rig.Member{rig.NewMember(t, "demo-0", etcd.Address), newPatroni(t, "demo-1", etcd), rig.NewMember(t, "demo-2", etcd.Address)}
+	for _, m := range members {
+		m.Edit(t, "    retry_timeout: 3\n", "    retry_timeout: 3\n    synchronous_mode: quorum\n")
+	}
+	leader, other := members[0], members[1]
+	cluster(t, leader, other)
+	members[2].Start(t)
+	whole := func() {
+		t.Helper()
+		rig.Wait(t, "one of the two standbys of "+leader.Name+" must agree to the other, by /sync", func() bool {
+			value, _ := etcd.Get(t, "sync")
+			key, err := keys.DecodeSync([]byte(value), 1)
+			return err == nil && key.Leader == leader.Name && len(key.Standbys) == 2 && key.Quorum == 1
+		})
+	}
+	whole()
+	w := rig.StartWriter(t, members[0], members[1], members[2])
+	w.Advance(t)
+	ours := newCtl(t, etcd, rig.Program())
+	ours.want(t, []string{"Quorum Standby"}, "list", rig.Scope)
+	for round := range 3 {
+		if round == 1 && leader != other {
+			ours.run(t, "switchover", rig.Scope, "--leader", leader.Name, "--candidate", other.Name, "--force")
+			leader = other
+			leader.WaitPrimary(t)
+			whole()
+			w.Advance(t)
+		}
+		dead := leader
+		dead.Crash(t)
+		rig.Wait(t, "another member leads", func() bool {
+			for _, m := range members {
+				if m != dead && m.IsPrimary() {
+					leader = m
+				}
+			}
+			return leader != dead
+		})
+		w.Advance(t)
+		dead.Start(t)
+		dead.WaitStreamsFrom(t, leader)
+		whole()
 	}
 	w.Check(t, leader)
 }
