@@ -97,6 +97,7 @@ func Code(err error) int {
 type answer struct {
 	method, url string
 	code        int
+	header      http.Header
 	body        []byte
 }
 
@@ -133,7 +134,7 @@ func (c *Client) do(ctx context.Context, method, path string, body any) (answer,
 		return a, err
 	}
 	defer resp.Body.Close()
-	a.code = resp.StatusCode
+	a.code, a.header = resp.StatusCode, resp.Header
 	if a.body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer)); err != nil {
 		return a, fmt.Errorf("%s %s: read the answer: %w", method, a.url, err)
 	}
@@ -291,6 +292,27 @@ func (c *Client) Reload(ctx context.Context) (said string, err error) {
 // Reinitialize rebuilds a replica. force cancels what the member is doing; fromLeader copies from the leader.
 func (c *Client) Reinitialize(ctx context.Context, force, fromLeader bool) (said string, err error) {
 	return c.act(ctx, http.MethodPost, "/reinitialize", map[string]bool{"force": force, "from_leader": fromLeader})
+}
+
+// Failsafe asks a member to let a leader that has lost the store lead on. bound is how long it has promised not to take the lock; 0: it
+// does not say, as Patroni, which keeps to the cluster's ttl. An error: it has not agreed.
+func (c *Client) Failsafe(ctx context.Context, r FailsafeRequest) (bound time.Duration, err error) {
+	a, err := c.do(ctx, http.MethodPost, "/failsafe", r)
+	switch {
+	case err != nil:
+		return 0, err
+	case a.code != http.StatusOK || string(a.body) != "Accepted":
+		return 0, a.err()
+	}
+	text := a.header.Get("Regent-Promise")
+	if text == "" {
+		return 0, nil
+	}
+	seconds, err := strconv.Atoi(text)
+	if err != nil || seconds <= 0 {
+		return 0, fmt.Errorf("%s %s: have a promise of %q seconds, want a number above 0", a.method, a.url, text)
+	}
+	return time.Duration(seconds) * time.Second, nil
 }
 
 // Why asks a Regent member to explain the election and its last decisions, now or at a past moment (zero: now). limit 0: as

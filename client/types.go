@@ -345,3 +345,13 @@ type Decision struct {
 	RuledOut []string  `json:"ruled_out"`
 	Errors   []string  `json:"errors"`
 }
+
+// FailsafeRequest is what a leader tells the others while the store is away. Scope and To say who is meant; a Patroni member ignores them.
+type FailsafeRequest struct {
+	Name    string            `json:"name"`
+	ConnURL string            `json:"conn_url"`
+	APIURL  string            `json:"api_url"`
+	Slots   map[string]uint64 `json:"slots"` // position by slot
+	Scope   string            `json:"scope,omitempty"`
+	To      string            `json:"to,omitempty"`
+}

@@ -47,7 +47,7 @@ func runMember(leave, hard context.Context, reload <-chan struct{}, file *config
 	}
 	var server *rest.Server
 	member, err := agent.New(agent.Options{
-		File: file, Store: store, Peers: asker.ask, Log: log, Decided: m.Decided, Journaled: journaled,
+		File: file, Store: store, Peers: asker.ask, Agree: asker.agree, Log: log, Decided: m.Decided, Journaled: journaled,
 		Reloaded: func(e *config.Effective) {
 			now.effective.Store(e)
 			if err := logs.Configure(e.Log); err != nil {
@@ -182,4 +182,18 @@ func (p *peers) ask(ctx context.Context, m cluster.Member) agent.PeerStatus {
 		a.Error = fmt.Sprintf("its PostgreSQL is %s", s.State)
 	}
 	return a
+}
+
+// agree is an agent.Agree.
+func (p *peers) agree(ctx context.Context, m cluster.Member, h agent.Heartbeat) (agent.Promise, error) {
+	c, err := p.client(m.APIURL)
+	if err != nil {
+		return agent.Promise{}, err
+	}
+	r := client.FailsafeRequest{Name: h.Name, ConnURL: h.ConnURL, APIURL: h.APIURL, Scope: h.Scope, To: h.To, Slots: map[string]uint64{}}
+	for name, at := range h.Slots {
+		r.Slots[name] = uint64(at)
+	}
+	bound, err := c.Failsafe(ctx, r)
+	return agent.Promise{For: bound}, err
 }

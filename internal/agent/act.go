@@ -63,6 +63,8 @@ func (a *Agent) do(ctx, limited context.Context, action ha.Action, f basis) (*jo
 		return nil, a.put(limited, cluster.KeyStatus, action.Status.Encode(), action.Status.Revision)
 	case ha.WriteSync:
 		return nil, a.writeSync(limited, action.Sync)
+	case ha.WriteFailsafe:
+		return nil, a.put(limited, cluster.KeyFailsafe, cluster.EncodeFailsafe(action.URLs, memberOrder(f.store)), action.Revision)
 	case ha.RequireSync:
 		return nil, a.pg.SetSyncNames(limited, action.Names)
 	case ha.WriteHistory:

@@ -29,6 +29,7 @@ type Options struct {
 	File  *config.File // the local configuration
 	Store dcs.Store
 	Peers PeerAsker // how other members are asked for their status
+	Agree Agree     // how they are asked to let us lead on without the store; nil: nobody is
 	Log   *slog.Logger
 	// Reloaded is called with the settings after each change, from the loop's goroutine; it must not block.
 	Reloaded func(*config.Effective)
@@ -85,6 +86,7 @@ type Agent struct {
 	callbacks    callbackMemory
 	exit         *ha.Exit
 	storeError   string
+	began        time.Time // boot-time clock; zero: not yet
 	snapshotWall time.Time
 	problems     []string                // of the keys, as told last
 	reported     ha.Reason               // of the decision before
@@ -134,6 +136,7 @@ func New(o Options) (*Agent, error) {
 	a.keeper = newKeeper(o.Store, e.Name, a.clock, o.Log, a.wake)
 	a.keeper.confirmed = a.fencing.renewed
 	a.keeper.timing.Store(&e.Timing)
+	a.keeper.agree = a.askCircle(o.Agree)
 	a.scheduled = newSchedule()
 	a.jobs = &jobs{clock: a.clock, report: a.tell, log: o.Log}
 	a.loop = loop.Loop{Self: e.Name}
@@ -166,9 +169,12 @@ func (a *Agent) Run(ctx, hard context.Context) error {
 	defer a.fencing.close()
 	// An agent before us may have told PostgreSQL to promote. If it did not, the first look shows that.
 	a.loop.Memory.Promoting = a.fencing.inherited()
+	a.began = a.clock()
+	a.remindOfPromises()
 	g, work := errgroup.WithContext(work)
 	g.Go(func() error { return a.fencing.guard.Run(work) })
 	g.Go(func() error { return a.keeper.run(work) })
+	g.Go(func() error { return a.keeper.heartbeat(work) })
 	g.Go(func() error { return a.watchStore(work) })
 	g.Go(func() error { return a.runSchedule(work) })
 	g.Go(func() error {
@@ -366,7 +372,7 @@ func (a *Agent) effect(ctx context.Context, e loop.Effect, timer *time.Timer) {
 		go a.readStore(ctx, e.Limit)
 		go a.observe(ctx, e.Limit)
 	case loop.Permit:
-		a.keeper.permit(e.Until)
+		a.keeper.permit(e.Until, e.Circle)
 		a.fence()
 	case loop.Act:
 		a.act(ctx, e)
@@ -474,6 +480,7 @@ func (a *Agent) takeSettings(ctx context.Context, file *config.File, d cluster.D
 	a.mu.Unlock()
 	a.fencing.configure(&e)
 	a.configureLoop()
+	a.remindOfPromises()
 	role := a.role()
 	s, err := instanceSettings(&e, role, a.unsynced.Load())
 	if err != nil {

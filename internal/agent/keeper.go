@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,25 +23,62 @@ type keeper struct {
 	changed func() // the loop must look; never blocks
 
 	confirmed func(deadline time.Time) // the lock is ours until then; called before anybody acts on it
+	// agree asks members to let us lead on without the store, and returns the shortest promise; 0: one of them gave none. nil: nobody is asked.
+	agree func(ctx context.Context, r *loop.Round) (promise time.Duration)
 
 	timing    atomic.Pointer[cluster.Timing]
-	permitted atomic.Pointer[time.Time]
+	permitted atomic.Pointer[permission]
 	orders    chan loop.Order
+	circled   chan struct{} // holds one when there is somebody to be asked
+	mu        sync.Mutex    // guards lease: a promise to another leader must not cross a request of ours
+	lease     loop.Lease
 	state     atomic.Pointer[ha.Lock]
 	renewals  atomic.Int64 // confirmed ones
 	slowest   atomic.Int64 // of the confirmed renewals, nanoseconds
 }
 
 func newKeeper(store dcs.Store, name string, clock dcs.Clock, log *slog.Logger, changed func()) *keeper {
-	k := &keeper{store: store, name: name, clock: clock, log: log, changed: changed, confirmed: func(time.Time) {}, orders: make(chan loop.Order, 4)}
+	k := &keeper{store: store, name: name, clock: clock, log: log, changed: changed, confirmed: func(time.Time) {}, orders: make(chan loop.Order, 4), circled: make(chan struct{}, 1)}
 	k.state.Store(&ha.Lock{})
-	k.permitted.Store(&time.Time{})
+	k.permitted.Store(&permission{})
 	k.timing.Store(&cluster.DefaultTiming)
 	return k
 }
 
-// permit says that the loop answers for this member until t.
-func (k *keeper) permit(t time.Time) { k.permitted.Store(&t) }
+// permission is what the loop answers for.
+type permission struct {
+	until  time.Time
+	circle *ha.Circle
+}
+
+// permit says that the loop answers for this member until t, and who may be asked to let it lead on without the store.
+func (k *keeper) permit(t time.Time, c *ha.Circle) {
+	k.permitted.Store(&permission{t, c})
+	if c != nil { // before anything that follows from the decision is done: who is added to the circle has promised nothing yet
+		k.mu.Lock()
+		k.configure()
+		k.mu.Unlock()
+		select {
+		case k.circled <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// configure takes in what holds now; mu is held.
+func (k *keeper) configure() {
+	t, p := *k.timing.Load(), k.permitted.Load()
+	l := &k.lease
+	l.Retry, l.TTL, l.Interval = t.RetryTimeout, t.TTL, min(t.LoopWait, t.TTL/3)
+	l.Permit(p.until, p.circle)
+	k.tell()
+}
+
+// tell makes the lease's state visible; mu is held.
+func (k *keeper) tell() {
+	s := k.lease.State()
+	k.state.Store(&s)
+}
 
 // lock is the state of the lock after the last answer.
 func (k *keeper) lock() ha.Lock { return *k.state.Load() }
@@ -67,16 +105,16 @@ func (k *keeper) do(ctx context.Context, r loop.Request) error {
 
 // run renews until ctx ends. The lock is not released then: that is the loop's decision.
 func (k *keeper) run(ctx context.Context) error {
-	l := &loop.Lease{}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		t := *k.timing.Load()
-		l.Retry, l.Permitted = t.RetryTimeout, *k.permitted.Load()
-		l.Interval = min(t.LoopWait, t.TTL/3)
-		request, limit, wait := l.Step(k.clock())
+		k.mu.Lock()
+		k.configure()
+		request, limit, wait := k.lease.Step(k.clock())
+		held, ttl := k.lease.Lock(), k.lease.TTL
+		k.mu.Unlock()
 		if request != loop.NoRequest {
-			k.ask(ctx, l, request, limit, t.TTL)
+			k.ask(ctx, request, held, limit, ttl)
 			continue
 		}
 		timer.Reset(wait)
@@ -84,14 +122,16 @@ func (k *keeper) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case o := <-k.orders:
-			l.Order(o)
+			k.mu.Lock()
+			k.lease.Order(o)
+			k.mu.Unlock()
 		case <-timer.C:
 		}
 	}
 }
 
 // ask puts one request to the store and takes in its answer.
-func (k *keeper) ask(ctx context.Context, l *loop.Lease, request loop.Request, limit, ttl time.Duration) {
+func (k *keeper) ask(ctx context.Context, request loop.Request, held dcs.Lock, limit, ttl time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var lock dcs.Lock
@@ -101,26 +141,84 @@ func (k *keeper) ask(ctx context.Context, l *loop.Lease, request loop.Request, l
 	case loop.Acquire:
 		lock, err = k.store.Acquire(ctx, k.name, ttl)
 	case loop.Renew:
-		lock, err = k.store.Renew(ctx, l.Lock())
+		lock, err = k.store.Renew(ctx, held)
 	case loop.Release:
-		err = k.store.Release(ctx, l.Lock())
+		err = k.store.Release(ctx, held)
 	}
 	now := k.clock()
 	if request == loop.Renew && err != nil {
-		k.log.Warn("renew leader lock", "error", err, "left", l.Lock().Deadline.Sub(now).Round(time.Millisecond))
+		k.log.Warn("renew leader lock", "error", err, "left", k.lock().Deadline.Sub(now).Round(time.Millisecond))
 	}
 	if request == loop.Renew && err == nil {
 		k.renewals.Add(1)
 		k.slowest.Store(max(k.slowest.Load(), int64(now.Sub(sent))))
 	}
-	deliver, changed := l.Answered(request, sent, now, lock, err)
+	k.mu.Lock()
+	deliver, changed := k.lease.Answered(request, sent, now, lock, err)
 	if err == nil && request != loop.Release {
-		k.confirmed(lock.Deadline)
+		k.confirmed(k.lease.State().Deadline)
 	}
-	s := l.State()
-	k.state.Store(&s)
+	k.tell()
+	k.mu.Unlock()
 	deliver()
 	if changed {
 		k.changed()
 	}
+}
+
+// heartbeat asks all members to let us lead on while the store does not confirm the lock (ha.md 2.18). It waits neither for the store nor for
+// the loop, and ends with what the loop answers for.
+func (k *keeper) heartbeat(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		k.mu.Lock()
+		k.configure()
+		sent := k.clock()
+		r, wait := k.lease.Poll(sent)
+		nobody := k.lease.Circle == nil
+		k.mu.Unlock()
+		if nobody {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-k.circled:
+			}
+			continue
+		}
+		if r == nil {
+			timer.Reset(wait)
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-k.circled:
+			case <-timer.C:
+			}
+			continue
+		}
+		limited, cancel := context.WithTimeout(ctx, r.Limit)
+		promise := k.agree(limited, r)
+		cancel()
+		k.mu.Lock()
+		before := k.lease.State().Agreed
+		k.configure()
+		moved := k.lease.Agreed(r, sent, k.clock(), promise)
+		if moved {
+			k.confirmed(k.lease.State().Deadline)
+		}
+		k.tell()
+		k.mu.Unlock()
+		if moved && !before {
+			k.changed()
+		}
+	}
+}
+
+// accept promises a leader without the store not to take the lock for ttl.
+func (k *keeper) accept(ttl time.Duration) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	ok := k.lease.Accept(k.clock(), ttl)
+	k.tell()
+	return ok
 }

@@ -39,7 +39,7 @@ func keeping(t *testing.T, f func(t *testing.T, server *memory.Server, k *keeper
 
 func TestKeeperKeepsTheLockWhilePermitted(t *testing.T) {
 	keeping(t, func(t *testing.T, server *memory.Server, k *keeper) {
-		k.permit(time.Now().Add(time.Hour))
+		k.permit(time.Now().Add(time.Hour), nil)
 		if err := k.do(t.Context(), loop.Acquire); err != nil {
 			t.Fatal(err)
 		}
@@ -57,7 +57,7 @@ func TestKeeperKeepsTheLockWhilePermitted(t *testing.T) {
 
 func TestKeeperLosesTheLockOfASilentLoop(t *testing.T) {
 	keeping(t, func(t *testing.T, server *memory.Server, k *keeper) {
-		k.permit(time.Now().Add(10 * time.Second))
+		k.permit(time.Now().Add(10*time.Second), nil)
 		if err := k.do(t.Context(), loop.Acquire); err != nil {
 			t.Fatal(err)
 		}
@@ -75,7 +75,7 @@ func TestKeeperLosesTheLockOfASilentLoop(t *testing.T) {
 
 func TestKeeperSeesARefusal(t *testing.T) {
 	keeping(t, func(t *testing.T, server *memory.Server, k *keeper) {
-		k.permit(time.Now().Add(time.Hour))
+		k.permit(time.Now().Add(time.Hour), nil)
 		if err := k.do(t.Context(), loop.Acquire); err != nil {
 			t.Fatal(err)
 		}
@@ -94,7 +94,7 @@ func TestKeeperSeesARefusal(t *testing.T) {
 
 func TestKeeperNeverReportsALaterDeadlineThanTheStores(t *testing.T) {
 	keeping(t, func(t *testing.T, server *memory.Server, k *keeper) {
-		k.permit(time.Now().Add(time.Hour))
+		k.permit(time.Now().Add(time.Hour), nil)
 		server.Inject(func(memory.Call) memory.Fault { return memory.Fault{After: 2 * time.Second} })
 		if err := k.do(t.Context(), loop.Acquire); err != nil {
 			t.Fatal(err)

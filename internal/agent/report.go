@@ -115,6 +115,7 @@ func (a *Agent) publish() {
 		Reason: string(l.Decision.Reason), Job: a.jobs.status(),
 		ScheduledRestart: a.scheduled.shown(), Guard: a.fencing.status(), WatchdogFailed: l.Unfenced != "",
 	}
+	s.FailsafeActive = l.Lock.Held && l.Lock.Agreed && s.At.Before(l.Lock.Deadline) || s.At.Before(l.Lock.Bound)
 	if l.Job != nil && (l.Job.Name == ha.JobDemote || l.Job.Name == ha.JobSwitchover) {
 		s.Leader = false // it stops: nobody may be sent here any more (ha.md L4)
 	}

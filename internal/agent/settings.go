@@ -42,6 +42,7 @@ func limits(e *config.Effective) ha.Limits {
 		CheckTimeline:         d.CheckTimeline(),
 		Paused:                d.Paused(),
 		StandbyCluster:        d.StandbyCluster() != nil,
+		Failsafe:              d.FailsafeMode(),
 		Sync:                  synchronous(d),
 		CanBootstrap:          e.Bootstrap.Present,
 		CustomBootstrap:       e.Bootstrap.Custom != nil,

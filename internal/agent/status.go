@@ -107,6 +107,8 @@ type Control interface {
 	Reload()
 	// Peers asks the given members for their status (GET api_url), two seconds at most each.
 	Peers(ctx context.Context, members []cluster.Member) map[string]PeerStatus
+	// AcceptFailsafe promises a leader that has lost the store not to take the lock for that long, or says why not (rest-api.md section 10).
+	AcceptFailsafe(h Heartbeat) (Promise, error)
 	// Why explains the election and the last decisions, now or at a past moment (zero: now).
 	Why(ctx context.Context, at time.Time, limit int) (WhyReport, error)
 }

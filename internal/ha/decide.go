@@ -13,6 +13,14 @@ import (
 // starting or down, and only then the election, the leader and the replica (ha.md 2.1).
 func Decide(v View) Decision {
 	v.remember()
+	before := v
+	d := before.unbound(v.next())
+	d.Circle = v.circle(&d)
+	return d
+}
+
+// next is the first rule that fits.
+func (v *View) next() Decision {
 	if d, ok := v.fence(); ok {
 		return d
 	}
@@ -67,6 +75,7 @@ func (v *View) remember() {
 	v.rememberAhead()
 	v.rememberWaiting()
 	v.rememberSlots()
+	v.rememberFailsafe()
 	if v.Store == nil {
 		m.Leaderless = time.Time{} // nobody knows; it counts from when we see it again
 	} else {
@@ -247,7 +256,12 @@ func (v *View) withoutStore() Decision {
 		return v.soon(time.Second, StartReplica, "the store does not answer: be a standby, which can be read", StartStandby{})
 	}
 	d := v.soon(time.Second, StoreAway, "the store does not answer")
-	if v.live() && v.writes() {
+	switch {
+	case v.live() && v.writes() && v.Lock.Agreed:
+		d.Reason = FailsafeActive
+		d.Detail = "the store does not answer; all members have promised not to lead yet"
+		d.Within = min(d.Within, max(v.left()-v.Limits.Reserve, 100*time.Millisecond))
+	case v.live() && v.writes():
 		d.Detail = fmt.Sprintf("the store does not answer; the lock is safe for another %s", v.left().Round(time.Second))
 		d.Within = min(d.Within, max(v.left()-v.Limits.Reserve, 100*time.Millisecond))
 	}

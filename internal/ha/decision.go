@@ -2,6 +2,8 @@ package ha
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +21,7 @@ type Decision struct {
 	Memory   Memory        // to be kept for the next View
 	Within   time.Duration // decide again at the latest after this; 0: at once
 	Permit   bool          // we may go on holding the lock
+	Circle   *Circle       // who has to agree that we lead on without the store; nil: nobody could
 }
 
 // Action is one thing to do. Each is idempotent.
@@ -87,6 +90,11 @@ type (
 	WriteStatus struct{ Status cluster.Status }
 	// WriteSync writes key /sync, or removes it when it names no leader, if it still is at that revision.
 	WriteSync struct{ Sync cluster.Sync }
+	// WriteFailsafe writes who has to agree in failsafe mode, if the key still is at that revision.
+	WriteFailsafe struct {
+		URLs     map[string]string // API URL by member name
+		Revision cluster.Revision
+	}
 	// RequireSync sets synchronous_standby_names, and looks whether it is in force.
 	RequireSync struct{ Names string }
 	// SyncSlots makes the physical slots what they should be.
@@ -179,6 +187,9 @@ func (a WriteSync) String() string {
 		text += fmt.Sprintf(" quorum %d", a.Sync.Quorum)
 	}
 	return text + ")"
+}
+func (a WriteFailsafe) String() string {
+	return "write-failsafe(" + strings.Join(slices.Sorted(maps.Keys(a.URLs)), ",") + ")"
 }
 func (a RequireSync) String() string { return "wait-for(" + a.Names + ")" }
 func (a SyncSlots) String() string {

@@ -44,6 +44,8 @@ func (v *View) leaderDown() Decision {
 		return v.letOthersLead("it was given up")
 	case v.ousted():
 		return v.letOthersLead("only " + v.electors() + " may lead, by /sync")
+	case v.unlisted():
+		return v.letOthersLead(v.listed())
 	case v.failed(JobPromote) && v.Ended.At.Add(v.Limits.TTL).After(v.Now):
 		v.Memory.NoRaceUntil = v.Now.Add(v.Limits.TTL)
 		return v.letOthersLead("PostgreSQL died of its promotion: " + v.Ended.Error)

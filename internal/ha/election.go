@@ -2,6 +2,7 @@ package ha
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -136,6 +137,9 @@ func (v *View) Election() []Gate {
 		v.timelineGate(),
 		v.awaitGate(),
 	}
+	if v.Limits.Failsafe || v.bound() > 0 {
+		gates = append(gates, v.failsafeGate(), v.promiseGate())
+	}
 	if !v.polled() {
 		return append(gates, Gate{Reason: LockFree, Value: "the others are not asked yet", Limit: "answers of this moment", Unknown: true})
 	}
@@ -250,7 +254,7 @@ func (v *View) peerGates() []Gate {
 	for _, name := range v.answered() {
 		a := v.Poll.Answers[name]
 		behind := v.Limits.CheckTimeline && a.Timeline < v.Store.History.ClusterTimeline()
-		limited := a.NoFailover || a.WatchdogFailed || behind || !v.elector(name)
+		limited := a.NoFailover || a.WatchdogFailed || behind || !v.elector(name) || !v.inFailsafe(name)
 		switch {
 		case !a.Reachable:
 			gates = append(gates, gate(PeerAhead, true, name+" does not answer", "not ahead of us"))
@@ -363,6 +367,11 @@ func (v *View) peers() []cluster.Member {
 	}
 	add(v.Store.Members)
 	add(v.Memory.Former)
+	if v.Limits.Failsafe {
+		for _, name := range slices.Sorted(maps.Keys(v.Store.Failsafe)) {
+			add([]cluster.Member{{Name: name, APIURL: v.Store.Failsafe[name]}})
+		}
+	}
 	return list
 }
 

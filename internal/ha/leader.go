@@ -65,6 +65,8 @@ func (v *View) toBePromoted() Decision {
 		return v.again(PromotionFailed, v.Ended.Error+": stop it, as it may still be promoting", Demote{Mode: Immediate})
 	case v.Limits.Paused && !named:
 		return v.again(PausedNotPrimary, "paused: PostgreSQL was made a standby by hand, so the lock is released", ReleaseLeader{})
+	case v.unlisted():
+		return v.again(NotInFailsafe, "the lock is ours, and "+v.listed(), ReleaseLeader{})
 	case !v.elector(v.Self) && !forced:
 		return v.again(NotSyncStandby, "the lock is ours, and only "+v.electors()+" may lead", ReleaseLeader{})
 	case v.left() <= v.Limits.Reserve:
@@ -108,6 +110,9 @@ func (v *View) keep(d Decision) Decision {
 	pending := v.synchronize(add)
 	if v.Limits.Sync.Mode == cluster.SyncQuorum {
 		d.Memory.forgetWaiting(d.Actions)
+	}
+	if a, ok := v.failsafeKey(&d); ok {
+		add(a)
 	}
 	if v.historyDue() {
 		add(WriteHistory{p.Timeline})
@@ -165,6 +170,10 @@ func (v *View) failoverRequest() (Decision, bool) {
 	case f.Candidate == "" && v.Limits.Paused:
 		return v.again(RequestInvalid, "paused: a candidate must be named", clear), true
 	}
+	if left := v.promisedFor(); left > 0 {
+		detail := fmt.Sprintf("the members were asked not to lead for another %s, since the store was slow to answer: hand over then", left.Round(time.Second))
+		return v.soon(min(left, time.Second), RequestScheduled, detail), true
+	}
 	fit, detail, ask := v.failoverPossible(f.Candidate, 0)
 	switch {
 	case v.failed(JobSwitchover) && v.since(v.Ended.At) < v.Limits.LoopWait:
@@ -185,7 +194,7 @@ func (v *View) failoverPossible(candidate string, at cluster.LSN) (fit, detail s
 	var members []cluster.Member
 	for _, m := range v.Store.Members {
 		asynchronous := !v.elector(m.Name) && (candidate == "" || v.Store.Failover.Switchover())
-		if m.Name != v.Self && m.APIURL != "" && !m.Tags.NoFailover() && (candidate == "" || m.Name == candidate) && !asynchronous {
+		if m.Name != v.Self && m.APIURL != "" && !m.Tags.NoFailover() && (candidate == "" || m.Name == candidate) && !asynchronous && v.inFailsafe(m.Name) {
 			members = append(members, m)
 		}
 	}

@@ -16,9 +16,10 @@ const (
 	JoinFirst       Reason = "join-first"        // a running replica of a cluster that the store does not know: begin with its primary
 
 	// Fencing.
-	LockLost     Reason = "lock-lost"     // a running primary whose lock is somebody else's, or gone
-	LockExpiring Reason = "lock-expiring" // the store does not answer and the lock is running out
-	StoreAway    Reason = "store-away"    // the store does not answer; nothing to do yet
+	LockLost       Reason = "lock-lost"     // a running primary whose lock is somebody else's, or gone
+	LockExpiring   Reason = "lock-expiring" // the store does not answer and the lock is running out
+	StoreAway      Reason = "store-away"    // the store does not answer; nothing to do yet
+	FailsafeActive Reason = "failsafe"      // the store does not answer, and all members have agreed that this one leads on (failsafe_mode)
 
 	// The data directory.
 	DirUnusable       Reason = "data-directory-unusable" // unreadable, or not a data directory at all
@@ -62,6 +63,8 @@ const (
 	PeerIsPrimary    Reason = "peer-is-primary"    // another member runs as a primary
 	PeerAhead        Reason = "peer-ahead"         // another member has more WAL
 	PeerPreferred    Reason = "peer-preferred"     // same position, higher failover_priority
+	NotInFailsafe    Reason = "not-in-failsafe"    // failsafe mode: /failsafe does not list this member
+	Promised         Reason = "promised"           // failsafe mode: a leader that has lost the store was promised that this member does not lead yet
 	NotSyncStandby   Reason = "not-sync-standby"   // synchronous mode: not named in /sync
 	RaceBackoff      Reason = "race-backoff"       // a promotion or start of ours failed a moment ago
 	CandidateIsMe    Reason = "candidate-is-me"    // an operator or the old leader named us
@@ -98,7 +101,7 @@ const (
 // Trouble says whether an operator should look: the log tells it as a warning.
 func (r Reason) Trouble() bool {
 	switch r {
-	case LockLost, LockExpiring, StoreAway, StandbyClusters, SystemIDForeign, SystemIDUnknown, JoinFirst, DirUnusable, BootstrapFailed,
+	case LockLost, LockExpiring, StoreAway, FailsafeActive, StandbyClusters, SystemIDForeign, SystemIDUnknown, JoinFirst, DirUnusable, BootstrapFailed,
 		CloneAfterFailure, StartTooLong, SessionsFail, StartFailed, LeaderCannotRun, JobTooLong, RewindGaveUp, PromotionFailed, SwitchoverAbandon, RequestImpossible, PausedPrimary, WatchdogFailed:
 		return true
 	}

@@ -122,19 +122,8 @@ func (v *View) advance(name, from string) cluster.LSN {
 // status is what the lock holder publishes, if it has changed (dcs.md 1.7).
 func (v *View) status() (WriteStatus, bool) {
 	p := &v.Postgres
-	s := cluster.Status{Optime: p.Flush, Slots: map[string]cluster.LSN{}}
-	own := cluster.SlotName(v.Self)
-	for _, slot := range p.Slots {
-		at := slot.Restart
-		if slot.Type == "logical" {
-			at = slot.ConfirmedFlush
-		}
-		if at != 0 {
-			s.Slots[slot.Name] = at
-		}
-	}
+	s := cluster.Status{Optime: p.Flush, Slots: v.ownSlots()}
 	if v.Limits.UseSlots && v.Limits.SlotsTTL > 0 {
-		s.Slots[own] = p.Flush
 		for name := range v.Memory.SlotSeen {
 			if !slices.Contains(v.Protected, name) {
 				s.RetainSlots = append(s.RetainSlots, name)
@@ -146,4 +135,22 @@ func (v *View) status() (WriteStatus, bool) {
 	same := old.Revision != 0 && old.Optime == s.Optime && maps.Equal(old.Slots, s.Slots) && slices.Equal(old.RetainSlots, s.RetainSlots)
 	s.Revision = old.Revision
 	return WriteStatus{s}, !same && p.Flush != 0
+}
+
+// ownSlots maps the slots of this primary to what their consumers need, and our own name to where we are.
+func (v *View) ownSlots() map[string]cluster.LSN {
+	slots := map[string]cluster.LSN{}
+	for _, slot := range v.Postgres.Slots {
+		at := slot.Restart
+		if slot.Type == "logical" {
+			at = slot.ConfirmedFlush
+		}
+		if at != 0 {
+			slots[slot.Name] = at
+		}
+	}
+	if v.Limits.UseSlots && v.Limits.SlotsTTL > 0 {
+		slots[cluster.SlotName(v.Self)] = v.Postgres.Flush
+	}
+	return slots
 }

@@ -17,15 +17,15 @@ import (
 
 // A transcript is one View in words and the Decision that it must lead to. It begins with
 //
-//	decide self=pg2 after=5s show=detail,within,permit,memory,gates,ruled-out
+//	decide self=pg2 after=5s show=detail,within,permit,circle,gates,ruled-out
 //
 // and then has a line for each thing that matters; what is not mentioned is as in a healthy cluster of pg1, pg2 and pg3. A word that is
 // not known is an error. Durations say how long ago something was; "left" and "in" look ahead. The lines, with their defaults:
 //
-//	store      away | leader= at=1:0/5000060 initialize=ID|empty|absent|invalid bootstrapper= sync=pg1:pg2,pg3 quorum= slots=pg3@0/40 retain= no-config no-history foreign
+//	store      away | leader= at=1:0/5000060 initialize=ID|empty|absent|invalid bootstrapper= failsafe=pg1,pg2 failsafe-revision=85 sync=pg1:pg2,pg3 quorum= slots=pg3@0/40 retain= no-config no-history foreign
 //	member     NAME gone | role= tl= moved no-api no-url nofailover nostream nosync sync-priority= state= replicatefrom=
 //	standby    NAME sync|quorum|async|potential at=0/5000060 state=streaming priority= (a WAL sender's row; priority by the state)
-//	lock       none | refused | held left=20s (left may be negative)     default: held when the store says so
+//	lock       none | refused | held left=20s agreed asked-ago=2s bound=5s fresh=5s (left may be negative)     default: held when the store says so
 //	postgres   replica|primary|down|silent|starting|refusing|failing|empty|missing|foreign|unreadable at=1:0/5000060 received=1:0/40 ahead=5s upstream=leader dry=5s replay-paused signal backup-label half-rewound control= sysid=ID|other|unknown slots=pg3@0/40!active archive since=1m names= unheeded
 //	peer       NAME replica|primary|unreachable at= nofailover watchdog-failed priority= isolated
 //	poll       age=100ms
@@ -35,9 +35,9 @@ import (
 //	divergence needed|not-needed|unknown leader=LEADER age=1s can-rewind why= tl=
 //	asked      leave restart timeout= reinitialize
 //	unfenced   TEXT: why this member must not lead
-//	limits     paused standby-cluster sync quorum strict node-count=1 max-lag-sync=0 no-bootstrap has-config no-slots no-rewind remove-on-rewind-failure remove-on-divergence no-leader-clone check-timeline primary-start= slots-ttl= max-lag=
+//	limits     paused standby-cluster failsafe sync quorum strict node-count=1 max-lag-sync=0 no-bootstrap has-config no-slots no-rewind remove-on-rewind-failure remove-on-divergence no-leader-clone check-timeline primary-start= slots-ttl= max-lag=
 //	tags       nofailover priority= nostream replicatefrom=
-//	memory     kept | fresh role= joined leaderless= unlocked= holding= down= leaving= handed-over= no-race-for= crash-tried rewind-failed give-up crashes=4m,2m promoted= silent= former=pg1 requested= pointed=pg1 pointed-ago=1m source=pg1 source-tl=1 rewind-tried= waiting=NAMES taken-ago= safe= ready=
+//	memory     kept | fresh role= joined leaderless= unlocked= holding= down= leaving= handed-over= no-race-for= crash-tried rewind-failed give-up crashes=4m,2m promoted= silent= former=pg1 requested= pointed=pg1 pointed-ago=1m source=pg1 source-tl=1 rewind-tried= waiting=NAMES taken-ago= safe= ready= failsafe=pg1,pg2 tried=pg1,pg2,pg3 base=85
 //	protected  slot names            checkpointed  timeline
 //
 // "memory kept" takes the memory of the decision before, "after" the time that has passed since.
@@ -157,6 +157,16 @@ func render(v View, d Decision, show []string) string {
 			fmt.Fprintf(&out, "within: %s\n", d.Within)
 		case "permit":
 			fmt.Fprintf(&out, "permit: %v\n", d.Permit)
+		case "circle":
+			if d.Circle == nil {
+				out.WriteString("circle: none\n")
+				break
+			}
+			out.WriteString("circle:")
+			for _, m := range d.Circle.Members {
+				fmt.Fprintf(&out, " %s=%s", m.Name, m.APIURL)
+			}
+			out.WriteString("\n")
 		case "gates":
 			for _, g := range d.Gates {
 				verdict := map[bool]string{true: "passed", false: "shut"}[g.Passed]
@@ -170,7 +180,7 @@ func render(v View, d Decision, show []string) string {
 				fmt.Fprintf(&out, "ruled out: %s\n", r)
 			}
 		default:
-			panic(grammar(fmt.Sprintf("have show=%s, want detail, within, permit, gates or ruled-out", what)))
+			panic(grammar(fmt.Sprintf("have show=%s, want detail, within, permit, circle, gates or ruled-out", what)))
 		}
 	}
 	return out.String()
@@ -346,7 +356,7 @@ func (b *builder) build(input string) View {
 func (b *builder) limits(w words) {
 	l := &b.v.Limits
 	for name, p := range map[string]*bool{
-		"paused": &l.Paused, "standby-cluster": &l.StandbyCluster, "strict": &l.Sync.Strict, "has-config": &l.HasConfig, "check-timeline": &l.CheckTimeline,
+		"paused": &l.Paused, "failsafe": &l.Failsafe, "standby-cluster": &l.StandbyCluster, "strict": &l.Sync.Strict, "has-config": &l.HasConfig, "check-timeline": &l.CheckTimeline,
 		"remove-on-rewind-failure": &l.RemoveOnRewindFailure, "remove-on-divergence": &l.RemoveOnDivergence, "no-leader-clone": &l.NoLeaderClone,
 	} {
 		*p = w.flag(name)
@@ -409,11 +419,23 @@ func (b *builder) store(w words) {
 		leader, standbys, _ := strings.Cut(sync, ":")
 		s.Sync = cluster.Sync{Leader: leader, Standbys: list(standbys), Quorum: number(w.text("quorum", "0")), Revision: 80}
 	}
+	if names, ok := w.value("failsafe"); ok {
+		s.Failsafe, s.FailsafeRevision = urls(names), cluster.Revision(number(w.text("failsafe-revision", "85")))
+	}
 	w.end()
 	for _, name := range []string{"pg1", "pg2", "pg3"} {
 		s.Members = append(s.Members, member(name, s.Leader.Name, tl))
 	}
 	b.v.Store = s
+}
+
+// urls are those of the named members.
+func urls(names string) map[string]string {
+	m := map[string]string{}
+	for _, name := range list(names) {
+		m[name] = "http://" + name + ":8008/patroni"
+	}
+	return m
 }
 
 func list(s string) []string {
@@ -490,6 +512,15 @@ func (b *builder) failover(w words) {
 
 func (b *builder) lock(w words) {
 	left := b.v.Now.Add(duration(w.text("left", "20s")))
+	ahead := func(name string) time.Time {
+		if s, ok := w.value(name); ok {
+			return b.v.Now.Add(duration(s))
+		}
+		return time.Time{}
+	}
+	bound, asked, agreed := ahead("bound"), w.ago("asked-ago", b.v.Now, ""), w.flag("agreed")
+	b.v.Fresh = ahead("fresh")
+	defer func() { b.v.Lock.Bound, b.v.Lock.Asked, b.v.Lock.Agreed = bound, asked, agreed }()
 	switch {
 	case w.flag("held"), len(w.list) == 0 && b.v.Store != nil && b.v.Store.Leader.Name == b.v.Self:
 		b.v.Lock = Lock{Held: true, Deadline: left}
@@ -712,6 +743,12 @@ func (b *builder) memory(w words) {
 	m.CrashTried, m.RewindFailed, m.GiveUp = w.flag("crash-tried"), w.flag("rewind-failed"), w.flag("give-up")
 	m.Promoted = cluster.Timeline(number(w.text("promoted", "0")))
 	m.Waiting = Waiting{Names: w.text("waiting", ""), Taken: w.ago("taken-ago", now, ""), Safe: w.lsn("safe"), Ready: list(w.text("ready", ""))}
+	if names, ok := w.value("failsafe"); ok {
+		m.Failsafe = Failsafe{Known: urls(names), Mine: true}
+	}
+	if names, ok := w.value("tried"); ok {
+		m.Failsafe.Tried, m.Failsafe.Base = []map[string]string{urls(names)}, cluster.Revision(number(w.text("base", "85")))
+	}
 	if former, ok := w.value("former"); ok {
 		m.FormerName, m.Publisher, m.Published = former, w.text("publisher", former), w.lsn("published")
 		m.FormerAt = 1

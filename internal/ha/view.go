@@ -31,6 +31,7 @@ type View struct {
 	Asked        Asked             // what people ask of this member
 	Checkpointed cluster.Timeline  // the newest timeline on which a CHECKPOINT of ours has completed
 	Protected    []string          // observed slots that are permanent or match ignore_slots: never dropped
+	Fresh        time.Time         // until when an agent before us may have promised not to take the lock (failsafe mode); zero: none has
 	Unfenced     string            // why this member must not lead: a guard or watchdog is required and does not work; empty: nothing is against it
 	Memory       Memory            // what the previous decision asked to keep
 }
@@ -44,6 +45,7 @@ type Limits struct {
 	CheckTimeline               bool
 	Paused                      bool
 	StandbyCluster              bool
+	Failsafe                    bool // failsafe_mode: a primary goes on without the store while all members agree
 	Sync                        quorum.Settings
 	CanBootstrap                bool // the local configuration has a bootstrap section
 	CustomBootstrap             bool // with a method of its own: the state has other names
@@ -68,7 +70,10 @@ type Tags struct {
 type Lock struct {
 	Held     bool      // the store's last definite answer was that it is ours
 	Refused  bool      // the last renewal was refused: it is somebody else's or gone
-	Deadline time.Time // it is nobody else's before; counted from before the request left
+	Deadline time.Time // nobody else leads before; counted from before the request left
+	Agreed   bool      // the deadline rests on what all members have promised, and no longer on the store
+	Asked    time.Time // when the members were asked for that last; zero: they were not
+	Bound    time.Time // until when we have promised a leader without the store not to take the lock; zero: we have not
 }
 
 // Poll is what the other members answered, asked in parallel.
@@ -209,6 +214,7 @@ type Memory struct {
 	Promoting      bool             // PostgreSQL was told to promote and is still in recovery: it cannot take that back, whatever became of the job
 	Promoted       cluster.Timeline // a checkpoint is due on the timeline after this one; 0: none
 	Waiting        Waiting          // for whom commits of this primary wait
+	Failsafe       Failsafe         // who has to agree when the store is away
 
 	SlotSeen    map[string]time.Time // when a member's slot was last backed by its key
 	DoneRestart int                  // the last requests that were taken up

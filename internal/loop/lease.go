@@ -17,12 +17,24 @@ type Lease struct {
 	Retry     time.Duration // budget of one request
 	Permitted time.Time     // the loop answers for this member until then: no renewal later
 
+	TTL    time.Duration
+	Circle *ha.Circle // who has to agree that the deadline moves without the store; nil: it does not. Set by Permit
+
 	held     bool
 	refused  bool
 	lock     dcs.Lock
 	next     time.Time // when to renew
 	orders   []Order
 	failures int
+	asking   Request // what the store is asked at the moment
+
+	holds     int        // how often the lock became ours
+	confirmed time.Time  // when the request left that the store confirmed last
+	agreed    time.Time  // the deadline by what all members have promised ...
+	promised  *ha.Circle // ... and who they were
+	asked     time.Time  // when they were asked last; zero: they were not
+	again     time.Time  // when to ask them again
+	bound     time.Time  // until when we have promised not to take the lock
 }
 
 // Request is what to ask the store.
@@ -47,7 +59,15 @@ func (l *Lease) Lock() dcs.Lock { return l.lock }
 
 // State is what the loop may know of the lock.
 func (l *Lease) State() ha.Lock {
-	return ha.Lock{Held: l.held, Refused: l.refused, Deadline: l.lock.Deadline}
+	return ha.Lock{Held: l.held, Refused: l.refused, Deadline: l.deadline(), Agreed: l.agreed.After(l.lock.Deadline), Asked: l.asked, Bound: l.bound}
+}
+
+// deadline is until when nobody else leads: by the store, or by what all members have promised.
+func (l *Lease) deadline() time.Time {
+	if l.agreed.After(l.lock.Deadline) {
+		return l.agreed
+	}
+	return l.lock.Deadline
 }
 
 // Order queues an acquisition or a release.
@@ -56,28 +76,37 @@ func (l *Lease) Order(o Order) { l.orders = append(l.orders, o) }
 // Step says what to ask the store now, under which time limit, and when to look again if there is nothing to
 // do. A renewal gets what is left of the lock, at most Retry.
 func (l *Lease) Step(now time.Time) (ask Request, limit, wait time.Duration) {
+	for len(l.orders) > 0 && l.orders[0].Request == Acquire && now.Before(l.bound) {
+		done := l.orders[0].Done
+		l.orders = l.orders[1:]
+		done(ErrPromised)
+	}
 	if len(l.orders) > 0 {
 		o := l.orders[0]
+		l.asking = o.Request
 		if limit = l.Retry; !o.Until.IsZero() {
 			limit = min(limit, max(o.Until.Sub(now), 10*time.Millisecond))
 		}
 		return o.Request, limit, 0
 	}
-	if !l.held || !now.Before(l.Permitted) || !now.Before(l.lock.Deadline) {
+	if !l.held || !now.Before(l.Permitted) || !now.Before(l.deadline()) {
 		return NoRequest, 0, l.Interval
 	}
 	if wait = l.next.Sub(now); wait > 0 {
 		return NoRequest, 0, min(wait, l.Permitted.Sub(now))
 	}
-	return Renew, min(l.Retry, l.lock.Deadline.Sub(now)), 0
+	l.asking = Renew
+	return Renew, min(l.Retry, l.deadline().Sub(now)), 0
 }
 
 // Answered takes the store's answer to a request that left at sent. deliver tells the outcome to who ordered it, and is to be
 // called once State is visible to others; changed tells that the loop must look.
 func (l *Lease) Answered(asked Request, sent, now time.Time, lock dcs.Lock, err error) (deliver func(), changed bool) {
+	l.asking = NoRequest
 	switch asked {
 	case Acquire:
 		if err == nil {
+			l.confirm(sent)
 			l.held, l.refused, l.lock, l.failures = true, false, lock, 0
 			l.next = sent.Add(l.Interval)
 		}
@@ -86,6 +115,7 @@ func (l *Lease) Answered(asked Request, sent, now time.Time, lock dcs.Lock, err 
 		// Also when nobody knows whether it happened: the request may arrive late, and take the lock from under a primary that counts on it.
 		// Whoever wants to lead on acquires it anew.
 		l.held, l.refused = false, false
+		l.forget()
 		if errors.Is(err, dcs.ErrNotHeld) {
 			err = nil
 		}
@@ -103,9 +133,11 @@ func (l *Lease) renewed(sent, now time.Time, lock dcs.Lock, err error) (changed 
 	case err == nil:
 		l.lock, l.failures = lock, 0
 		l.next = sent.Add(l.Interval)
+		l.confirmed = sent
 		return false
 	case errors.Is(err, dcs.ErrNotHeld), errors.Is(err, dcs.ErrHeld):
 		l.held, l.refused = false, true
+		l.forget()
 		return true
 	default: // nobody knows: ask again soon, for as long as the lock lives
 		l.failures++

@@ -33,8 +33,9 @@ type Loop struct {
 	Ended        *ha.Ended
 	Asked        ha.Asked
 	Memory       ha.Memory
-	Protected    []string // observed slots that are never dropped
-	Unfenced     string   // why this member must not lead for want of a guard or watchdog; set by the driver
+	Protected    []string  // observed slots that are never dropped
+	Fresh        time.Time // until when an agent before us may have promised not to take the lock; set by the driver
+	Unfenced     string    // why this member must not lead for want of a guard or watchdog; set by the driver
 	Checkpointed cluster.Timeline
 
 	View     ha.View     // of the last decision
@@ -105,8 +106,11 @@ type (
 		Action ha.Action
 		Limit  time.Duration
 	}
-	// Permit: the lock may be renewed until then; zero: not any more.
-	Permit struct{ Until time.Time }
+	// Permit: the lock may be renewed until then; zero: not any more. Circle: who may be asked to let us lead on without the store; nil: nobody.
+	Permit struct {
+		Until  time.Time
+		Circle *ha.Circle
+	}
 	// Announce: write our member key, then Announced.
 	Announce struct{ Limit time.Duration }
 	// Report: tell the decision and publish the status.
@@ -252,7 +256,7 @@ func (l *Loop) decide(now, wall time.Time) []Effect {
 		Now: now, Wall: wall, Self: l.Self, Limits: l.Limits, Tags: l.Tags,
 		Lock: l.Lock, Postgres: l.Postgres, Poll: l.Poll, Divergence: l.Divergence,
 		Job: l.Job, Ended: l.Ended, Asked: l.Asked, Memory: l.Memory,
-		Checkpointed: l.Checkpointed, Protected: l.Protected, Unfenced: l.Unfenced,
+		Checkpointed: l.Checkpointed, Protected: l.Protected, Fresh: l.Fresh, Unfenced: l.Unfenced,
 	}
 	if l.Readable {
 		l.View.Store = l.Store
@@ -264,7 +268,7 @@ func (l *Loop) decide(now, wall time.Time) []Effect {
 	var out []Effect
 	if l.Decision.Permit {
 		// A loop that hangs from here on loses the lock in time: the keeper stops when the permission ends.
-		out = append(out, Permit{Until: now.Add(l.Limits.LoopWait + 2*l.Limits.RetryTimeout)})
+		out = append(out, Permit{Until: now.Add(l.Limits.LoopWait + 2*l.Limits.RetryTimeout), Circle: l.Decision.Circle})
 	} else {
 		out = append(out, Permit{})
 	}

@@ -134,10 +134,10 @@ var errorCases = map[string]errorCase{
 	"dcs-down-restart-scheduled":     {state: "dcs-down-no-failsafe", code: 202, reply: "Restart scheduled", why: "a restart later needs no store now"},
 	"dcs-down-switchover":            {state: "dcs-down-no-failsafe", code: 503, reply: "read the store:", why: down},
 	"failover-success":               {member: "node2", prepare: func(f *fake) { f.edit(func(s *cluster.Snapshot) { s.Leader.Name = "node2" }) }},
-	"failsafe-post-empty":            {state: "failsafe-enabled"},
-	"failsafe-post-missing-keys":     {state: "failsafe-enabled", code: 502, why: noFailsafe},
-	"failsafe-post-to-primary":       {state: "failsafe-enabled", code: 502, why: noFailsafe},
-	"failsafe-post-to-replica":       {state: "failsafe-enabled", member: "node2", code: 502, why: noFailsafe},
+	"failsafe-post-empty":            {state: "failsafe-enabled", prepare: failsafeOn},
+	"failsafe-post-missing-keys":     {state: "failsafe-enabled", prepare: failsafeOn, code: 400, why: "a request that lacks something gets a reply"},
+	"failsafe-post-to-primary":       {state: "failsafe-enabled", prepare: failsafeOn},
+	"failsafe-post-to-replica":       {state: "failsafe-enabled", member: "node2", prepare: failsafeOn},
 	"patroni-with-scheduled-restart": {prepare: scheduledOn("patroni-with-scheduled-restart")},
 	"paused-restart-scheduled":       {state: "paused"},
 	"paused-switchover-nocandidate":  {state: "paused"},
@@ -157,10 +157,13 @@ var errorCases = map[string]errorCase{
 	"method-trace":                    {},
 }
 
-const noFailsafe = "failsafe mode is not there yet: a member never agrees, so the leader demotes"
-
 func job(name string) func(*fake) {
 	return func(f *fake) { f.status.Job = &agent.JobStatus{Name: name} }
+}
+
+// failsafeOn switches the mode on, which GET /cluster did not record.
+func failsafeOn(f *fake) {
+	f.status.Config.Document = f.status.Config.Document.Set(cluster.Flag(true), "failsafe_mode")
 }
 
 func planned(f *fake) {

@@ -141,6 +141,15 @@ func (f *fake) Reinitialize(_ context.Context, force, fromLeader bool) error {
 	return nil
 }
 
+func (f *fake) AcceptFailsafe(h agent.Heartbeat) (agent.Promise, error) {
+	s := f.Status()
+	f.note("failsafe of %s at %s for %q", h.Name, h.APIURL, h.To)
+	if s.Role == cluster.Primary {
+		return agent.Promise{}, agent.ErrMayLead
+	}
+	return agent.Promise{For: s.Timing.TTL, At: s.Postgres.Position()}, nil
+}
+
 func (f *fake) Reload() { f.note("reload") }
 
 func (f *fake) Peers(_ context.Context, members []cluster.Member) map[string]agent.PeerStatus {

@@ -2,11 +2,13 @@ package rest
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
 	"time"
 
+	"github.com/regent-ha/regent/internal/agent"
 	"github.com/regent-ha/regent/internal/cluster"
 )
 
@@ -42,11 +44,39 @@ func (s *Server) failsafe(w http.ResponseWriter, r *http.Request) {
 	s.reply(w, r, http.StatusOK, jsonType, o.value().EncodeSpaced())
 }
 
-// acceptFailsafe answers POST /failsafe. Regent does not take part in failsafe mode yet, so it never lets a leader that
-// lost the store go on: 502, as a member on which the mode is off. The leader then demotes, which is safe.
+// promiseHeader says for how many seconds an accepted heartbeat binds us. Patroni sends none, and keeps to its ttl.
+const promiseHeader = "Regent-Promise"
+
+// acceptFailsafe answers POST /failsafe: a leader that has lost the store asks whether we let it lead on.
 func (s *Server) acceptFailsafe(w http.ResponseWriter, r *http.Request) {
-	if _, ok := s.object(w, r, mandatory); ok {
+	body, ok := s.object(w, r, mandatory)
+	if !ok {
+		return
+	}
+	text := func(name string) string {
+		v, _ := body.Get(name)
+		return v.Text
+	}
+	h := agent.Heartbeat{Name: text("name"), ConnURL: text("conn_url"), APIURL: text("api_url"), Scope: text("scope"), To: text("to")}
+	if !s.control.Status().Config.FailsafeMode() {
 		s.page(w, r, http.StatusBadGateway)
+		return
+	}
+	if h.Name == "" || h.ConnURL == "" || h.APIURL == "" {
+		s.page(w, r, http.StatusBadRequest)
+		return
+	}
+	promise, err := s.control.AcceptFailsafe(h)
+	switch {
+	case errors.Is(err, agent.ErrNoFailsafe):
+		s.page(w, r, http.StatusBadGateway)
+	case err != nil:
+		s.log.Warn("refuse to let a leader go on without the store", "leader", h.Name, "error", err)
+		s.text(w, r, http.StatusInternalServerError, err.Error())
+	default:
+		w.Header()["Lsn"] = []string{strconv.FormatUint(uint64(promise.At), 10)}
+		w.Header()[promiseHeader] = []string{strconv.FormatInt(int64(promise.For/time.Second), 10)}
+		s.text(w, r, http.StatusOK, "Accepted")
 	}
 }
 

@@ -56,6 +56,8 @@ func (a *agent) act(e loop.Act) {
 			return
 		}
 		a.put(e.Limit, cluster.KeySync, action.Sync.Encode(), action.Sync.Revision, done)
+	case ha.WriteFailsafe:
+		a.put(e.Limit, cluster.KeyFailsafe, cluster.EncodeFailsafe(action.URLs, nil), action.Revision, done)
 	case ha.RequireSync:
 		a.requireSync(action.Names, done)
 	case ha.WriteHistory:

@@ -23,7 +23,12 @@ type agent struct {
 	lease   loop.Lease
 	lock    ha.Lock   // what the keeper said last
 	permit  time.Time // what the loop said last
-	asking  bool      // a request for the lock is under way
+	circle  *ha.Circle
+	circled moment        // since when there is one
+	lasted  time.Duration // how long there was one up to the last decision
+	asking  bool          // a request for the lock is under way
+	polling bool          // the members are being asked to let us lead on
+	pollSeq uint32
 	keepSeq uint32
 	restSeq uint32
 
@@ -32,6 +37,7 @@ type agent struct {
 	inbox    []loop.Fact
 	draining bool
 
+	began   time.Time // zero: not yet
 	timing  cluster.Timing
 	dynamic cluster.DynamicConfig
 	limits  ha.Limits
@@ -100,6 +106,8 @@ func (a *agent) checkName() {
 
 func (a *agent) run() {
 	a.loop.Memory.Promoting = a.m.guard.armed // an agent before us may have told PostgreSQL to promote
+	a.began = a.now()
+	a.remindOfPromises()
 	a.keep()
 	a.watch()
 	a.tell(loop.Wake{})
@@ -175,7 +183,17 @@ func (a *agent) effect(e loop.Effect) {
 		a.readStore(e.Limit)
 		a.look(min(e.Limit, 2*time.Second), func(p cluster.Postgres) { a.tell(loop.PostgresSeen{Postgres: p}) })
 	case loop.Permit:
-		a.permit = e.Until
+		a.lasted = 0
+		if a.circle != nil {
+			a.lasted = time.Duration(a.w.now - a.circled)
+		} else {
+			a.circled = a.w.now
+		}
+		a.permit, a.circle = e.Until, e.Circle
+		if e.Circle != nil {
+			a.permitted()
+			a.heartbeat()
+		}
 		a.decided()
 	case loop.Act:
 		a.act(e)
@@ -212,6 +230,7 @@ func (a *agent) decided() {
 	w.decisions++
 	w.checkDecision(a)
 	w.starting(a)
+	w.givesUp(a, &a.loop.Decision)
 	w.idle(a)
 	w.unfounded(a)
 	a.due = w.now + int64(a.timing.LoopWait+2*a.timing.RetryTimeout+time.Second)
@@ -236,8 +255,7 @@ func (a *agent) keep() {
 		return
 	}
 	l := &a.lease
-	l.Retry, l.Permitted = a.timing.RetryTimeout, a.permit
-	l.Interval = min(a.timing.LoopWait, a.timing.TTL/3)
+	a.permitted()
 	request, limit, wait := l.Step(a.now())
 	a.keepSeq++
 	if request == loop.NoRequest {
@@ -283,6 +301,7 @@ func (a *agent) keep() {
 		if err == nil && request != loop.Release {
 			a.renewed()
 		}
+		a.heartbeat()
 		deliver()
 		if changed {
 			a.tell(loop.Wake{})

@@ -23,6 +23,7 @@ func (a *agent) configure() {
 		CheckTimeline:  d.CheckTimeline(),
 		Paused:         d.Paused(),
 		StandbyCluster: d.StandbyCluster() != nil,
+		Failsafe:       d.FailsafeMode(),
 		Sync: quorum.Settings{
 			Mode: d.SynchronousMode(), Strict: d.SynchronousModeStrict(), Wanted: d.SynchronousNodeCount(),
 			MaxLag: cluster.LSN(max(d.MaximumLagOnSyncNode(), 0)),
@@ -36,6 +37,7 @@ func (a *agent) configure() {
 		RemoveOnDivergence:    a.m.local.RemoveOnDivergence,
 	}
 	a.loop.Configure(a.limits, a.m.tags)
+	a.remindOfPromises()
 }
 
 // reserve is internal/agent's: a quarter of the ttl, between one and five seconds.

@@ -30,6 +30,7 @@ func (w *World) operate(key string, change func(*cluster.Snapshot) []byte) {
 }
 
 func (w *World) setConfig(value cluster.Value, path ...string) {
+	w.configured = w.now
 	w.operate(cluster.KeyConfig, func(s *cluster.Snapshot) []byte {
 		if !s.Config.Usable {
 			return nil

@@ -24,6 +24,8 @@ type oracle struct {
 
 	leaseEnd []moment // by member: the last confirmed renewal's end; 0: none ever
 	watching []bool   // an event will look at that end
+	stored   []moment // the same, by what the store has confirmed alone
+	promised []moment // by member: when it has promised last not to take the lock; 0: never
 
 	term        term
 	released    *handOver // a leader gave the lock to somebody who has all of its WAL
@@ -68,6 +70,8 @@ func (o *oracle) init(w *World) {
 	o.requested, o.named = -int64(time.Hour), -int64(time.Hour)
 	o.leaseEnd = make([]moment, len(w.Members))
 	o.watching = make([]bool, len(w.Members))
+	o.stored = make([]moment, len(w.Members))
+	o.promised = make([]moment, len(w.Members))
 }
 
 // violate notes the first violation; the run ends.
@@ -130,7 +134,7 @@ func (w *World) writability(m *Member) {
 	if m.dir.tli < o.newest && m.dir.tli >= w.peek().History.ClusterTimeline() {
 		o.leftBehind(&m.dir) // the leader of the newer timeline was lost before it could tell anybody of it
 	}
-	if leader := w.peek().Leader.Name; leader != m.name && w.now >= o.waived && !m.thawing && !m.forsaken() {
+	if leader := w.peek().Leader.Name; leader != m.name && w.now >= o.waived && !m.thawing && !m.forsaken() && !(leader == "" && w.letGoOn(m)) {
 		w.violate("V2", "%s becomes writable while the lock is %q's", m.name, leader)
 	}
 	if o.initialized != "" && m.dir.system != o.initialized && !w.restored {
@@ -152,6 +156,7 @@ func (w *World) confirmed(a *agent, request loop.Request, sent moment, ttl time.
 		w.violate("V3", "%s renews the lock %s after it ran out: it may have been another's in between", a.m.name, time.Duration(sent-end))
 	}
 	o.leaseEnd[a.m.place] = max(o.leaseEnd[a.m.place], sent+int64(ttl))
+	o.stored[a.m.place] = max(o.stored[a.m.place], sent+int64(ttl))
 	w.watchLease(a.m)
 }
 
@@ -342,6 +347,9 @@ func (w *World) acquired(a *agent) {
 		}
 		if limited := v.Limits.CheckTimeline && other.dir.tli < truth.History.ClusterTimeline(); limited || other.dir.system != a.m.dir.system || w.now-int64(5*time.Second) < max(s.answering, other.agent.since) {
 			continue
+		}
+		if _, listed := v.Store.Failsafe[other.name]; v.Limits.Failsafe && len(v.Store.Failsafe) > 0 && !listed {
+			continue // it may not lead
 		}
 		if v.Limits.Sync.Mode.Active() && (v.Store.Sync.Leader == other.name || v.Store.Sync.Leader != "" && !v.Store.Sync.Has(other.name)) {
 			continue // what it has more was never acknowledged

@@ -219,7 +219,7 @@ func (w *World) lagsTooFar() bool {
 		if m.dir.present() && (m.dir.end() < m.dir.control.MinRecovery || m.dir.problem != "") {
 			continue // a rewind or clone of the lost disk that nobody can complete any more
 		}
-		if a := m.agent; m.dir.present() && (a == nil || !slices.Contains([]ha.Reason{ha.LagTooHigh, ha.NoFailoverTag, ha.TimelineBehind, ha.NotSyncStandby, ha.NoQuorum}, a.loop.Decision.Reason)) {
+		if a := m.agent; m.dir.present() && (a == nil || !slices.Contains([]ha.Reason{ha.LagTooHigh, ha.NoFailoverTag, ha.TimelineBehind, ha.NotSyncStandby, ha.NoQuorum, ha.NotInFailsafe}, a.loop.Decision.Reason)) {
 			return false
 		}
 	}

@@ -46,6 +46,11 @@ func (w *World) generate() []Fault {
 	if r.chance(6) {
 		list = append(list[:min(len(list), 3)], w.themed(r, span, rarer)...)
 	}
+	if w.failsafeRun {
+		// A store of yesterday lists members of yesterday, whom a leader that does not see it does not ask.
+		list = slices.DeleteFunc(list, func(f Fault) bool { return f.Kind == "store-restored" })
+		list = append(list[:min(len(list), 3)], w.failsafeFaults(r, span)...)
+	}
 	if w.syncRun {
 		list = append(list, w.syncFaults(r, span)...)
 	}

@@ -23,6 +23,7 @@ type Options struct {
 	Members  int       // 1 to 7; 0: by the seed
 	Sync     bool      // in synchronous mode; else an eighth of the seeds are
 	Quorum   bool      // in quorum mode; else another eighth
+	Failsafe bool      // in failsafe mode
 	NoGuard  bool      // without the process that kills PostgreSQL at the lock's end
 	Schedule *[]Fault  // instead of the seed's
 	Trace    io.Writer // nil: none
@@ -47,6 +48,7 @@ type Result struct {
 	Lost       int // of them, in failovers that may lose
 	Failovers  int
 	GuardKills int
+	Failsafes  int    // how often a leader was let go on without the store
 	Hash       uint64 // of the trace
 }
 
@@ -81,6 +83,7 @@ type World struct {
 	cachedViews         bool
 	restored            bool
 	syncRun, quorumRun  bool
+	failsafeRun         bool
 	wiped               bool // a disk was lost: the lag limit may leave the cluster without a leader
 
 	bootstrapConfig cluster.DynamicConfig
@@ -96,6 +99,8 @@ type World struct {
 	crowd      int    // events at this very moment
 	decisions  uint64
 	guardKills int
+	failsafes  int    // how often a leader was let go on without the store
+	configured moment // when the dynamic configuration was changed last
 	trace      io.Writer
 	oracle     oracle
 }
@@ -105,7 +110,7 @@ func Run(o Options) Result {
 	w := newWorld(o)
 	w.play()
 	r := Result{Seed: o.Seed, Members: len(w.Members), Schedule: w.schedule, Violation: w.oracle.violation, Decisions: w.decisions, Events: w.events,
-		Simulated: time.Duration(w.now), Rows: w.oracle.acknowledged, Lost: w.oracle.lost, Failovers: w.oracle.promotions, GuardKills: w.guardKills}
+		Simulated: time.Duration(w.now), Rows: w.oracle.acknowledged, Lost: w.oracle.lost, Failovers: w.oracle.promotions, GuardKills: w.guardKills, Failsafes: w.failsafes}
 	if h, ok := w.trace.(*hashing); ok {
 		r.Hash = h.Sum64()
 	}
@@ -148,6 +153,9 @@ func newWorld(o Options) *World {
 	w.quorumRun = o.Quorum || !o.Sync && o.plan == nil && o.Seed%8 == 6
 	if w.syncRun = o.Sync || w.quorumRun || o.plan == nil && o.Seed%8 == 2; w.syncRun {
 		w.bootstrapConfig.Document = synchronous(w.bootstrapConfig.Document, o.Seed, w.syncMode())
+	}
+	if w.failsafeRun = o.Failsafe; w.failsafeRun {
+		w.bootstrapConfig.Document = w.bootstrapConfig.Document.Set(cluster.Flag(true), "failsafe_mode")
 	}
 	rewind := r.chance(80)
 	for i := range n {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	keys "github.com/regent-ha/regent/internal/cluster"
 	"github.com/regent-ha/regent/test/rig"
@@ -175,6 +176,49 @@ func TestMixedQuorum(t *testing.T) {
 		whole()
 	}
 	w.Check(t, leader)
+}
+
+// In failsafe mode each lets the other one go on while the store is away, for longer than the lock would live.
+func TestMixedFailsafe(t *testing.T) {
+	needPatroni(t)
+	for name, regentFirst := range map[string]bool{"Regent leads": true, "Patroni leads": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			etcd := rig.StartEtcd(t)
+			leader, replica := rig.NewMember(t, "demo-0", etcd.Address), newPatroni(t, "demo-1", etcd)
+			for _, m := range []*rig.Member{leader, replica} {
+				m.Edit(t, "    retry_timeout: 3\n", "    retry_timeout: 3\n    failsafe_mode: true\n")
+			}
+			if !regentFirst {
+				leader, replica = replica, leader
+			}
+			cluster(t, leader, replica)
+			rig.Wait(t, "/failsafe lists both", func() bool {
+				value, _ := etcd.Get(t, "failsafe")
+				urls, _, err := keys.DecodeFailsafe([]byte(value))
+				return err == nil && len(urls) == 2
+			})
+			w := rig.StartWriter(t, leader, replica)
+			w.Advance(t)
+			etcd.Kill()
+			killed := time.Now()
+			for _, m := range []*rig.Member{leader, replica} {
+				rig.Wait(t, m.Name+" is in failsafe mode", func() bool { return m.Status()["failsafe_mode_is_active"] == true })
+			}
+			rig.Wait(t, "the store is away for 45 s, and who leads goes on", func() bool {
+				if replica.IsPrimary() {
+					t.Fatalf("%s after the store has gone %s is a primary, too", time.Since(killed), replica.Name)
+				}
+				return time.Since(killed) > 45*time.Second
+			})
+			w.Advance(t)
+			etcd.Start(t)
+			rig.Wait(t, "failsafe mode is over", func() bool { return leader.Status()["failsafe_mode_is_active"] == nil })
+			leader.WaitPrimary(t)
+			replica.WaitStreamsFrom(t, leader)
+			w.Check(t, leader)
+		})
+	}
 }
 
 // The dynamic configuration is one, whoever writes it and whoever leads.

@@ -31,6 +31,6 @@ func defects() []mutation {
 
 // notPlayed are the defects that no schedule can show.
 var notPlayed = []struct{ defect, why string }{
-	{"D-4 failsafe accepted after the lock was taken", "not shown: failsafe mode is not built yet"},
+	{"D-4 failsafe accepted after the lock was taken", "no schedule can show it: a promise that comes after the right has ended moves nothing (`TestNothingElseMovesTheDeadline`), and none is given from when the lock is asked for (`TestNoPromiseWhileTheLockIsAskedFor`)"},
 	{"D-6 the quorum resolver has no next step", "`TestD6PatronisResolverHasNoStep`, in a model of Patroni's resolver; ours has one from every state, `TestAnyIsTotal`"},
 }

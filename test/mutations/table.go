@@ -8,13 +8,16 @@ const (
 	haDirectory = "internal/ha/directory.go"
 	haDown      = "internal/ha/down.go"
 	haElection  = "internal/ha/election.go"
+	haFailsafe  = "internal/ha/failsafe.go"
 	haLeader    = "internal/ha/leader.go"
 	haLeaving   = "internal/ha/leaving.go"
 	haReplica   = "internal/ha/replica.go"
 	haSlots     = "internal/ha/slots.go"
 	haSync      = "internal/ha/sync.go"
 	loopLease   = "internal/loop/lease.go"
+	loopPromise = "internal/loop/failsafe.go"
 	loopLoop    = "internal/loop/loop.go"
+	simFailsafe = "internal/sim/failsafe.go"
 	simConfig   = "internal/sim/config.go"
 	simGuard    = "internal/sim/guard.go"
 	simStore    = "internal/sim/store.go"
@@ -24,9 +27,9 @@ const (
 	quorumAny   = "internal/quorum/anyof.go"
 )
 
-// mutations are all of them. That of failsafe (failsafe accepted after taking the lock) comes with this mode.
+// mutations are all of them.
 func mutations() []mutation {
-	return slices.Concat(ofElection, ofLock, ofFencing, ofLoop, ofLeader, ofHandover, ofDirectory, ofSlots, ofExecutors, ofPause, ofSync, ofQuorum)
+	return slices.Concat(ofElection, ofLock, ofFencing, ofLoop, ofLeader, ofHandover, ofDirectory, ofSlots, ofExecutors, ofPause, ofSync, ofQuorum, ofFailsafe)
 }
 
 // ofElection: who may take a free lock.
@@ -76,7 +79,7 @@ var ofLock = []mutation{
 	one("deadline counted from the reply", loopLease,
 		"l.lock, l.failures = lock, 0\n\t\tl.next", "l.lock, l.failures = lock, 0\n\t\tl.lock.Deadline = lock.Deadline.Add(now.Sub(sent))\n\t\tl.next", "V1", "V3"),
 	{Name: "renewed after a refusal", Expect: []string{"V1", "V3"}, Edits: []edit{ // the snapshot tells of another leader, too
-		{loopLease, "l.held, l.refused = false, true\n\t\treturn true", "l.lock.Deadline, l.next = now.Add(30*time.Second), now.Add(l.Interval)\n\t\treturn false"},
+		{loopLease, "l.held, l.refused = false, true\n\t\tl.forget()\n\t\treturn true", "l.lock.Deadline, l.next = now.Add(30*time.Second), now.Add(l.Interval)\n\t\treturn false"},
 		{haDecide, "case leader != \"\" && leader != v.Self:\n\t\treturn v.fenced", "case false:\n\t\treturn v.fenced"},
 	}},
 	one("no answer taken for a renewal", loopLease,
@@ -90,8 +93,8 @@ var ofLock = []mutation{
 	one("renewed too seldom", loopLease,
 		"l.lock, l.failures = lock, 0\n\t\tl.next = sent.Add(l.Interval)", "l.lock, l.failures = lock, 0\n\t\tl.next = sent.Add(4 * l.Interval)", "calm", "guard", "V18"),
 	{Name: "lock renewed after it ran out", Expect: []string{"V3"}, Edits: []edit{ // a request that has no time left is none
-		{loopLease, " || !now.Before(l.lock.Deadline) {", " {"},
-		{loopLease, "return Renew, min(l.Retry, l.lock.Deadline.Sub(now)), 0", "return Renew, l.Retry, 0"},
+		{loopLease, " || !now.Before(l.deadline()) {", " {"},
+		{loopLease, "return Renew, min(l.Retry, l.deadline().Sub(now)), 0", "return Renew, l.Retry, 0"},
 	}},
 }
 
@@ -292,5 +295,36 @@ func inQuorum(name, file, old, new string, expect ...string) mutation {
 func inSync(name, file, old, new string, expect ...string) mutation {
 	m := one(name, file, old, new, expect...)
 	m.Args = []string{"--sync"}
+	return m
+}
+
+// ofFailsafe: who leads on without the store, and what the others have promised. All in failsafe mode.
+var ofFailsafe = []mutation{
+	inFailsafe("a promise that binds nobody", loopPromise, "l.bound = until", "_ = until", "V1", "V2"),
+	{Name: "a refusal counts as a promise", Expect: []string{"failsafe", "V1"}, Args: []string{"--failsafe"}, Edits: []edit{
+		{loopPromise, "case promise <= 0:", "case promise < 0:"},
+		{loopPromise, "sent.Add(min(promise, l.TTL))", "sent.Add(l.TTL)"},
+	}},
+	unseen("not caught in 4,000: a round takes less than a demotion begins early; `TestPromisesMoveTheDeadline` sees it",
+		inFailsafe("a promise counted from its answer", loopPromise, "until := sent.Add(", "until := now.Add(", "V3", "V1")),
+	unseen("not caught in 4,000: somebody has to join in the midst of a round; `TestNothingElseMovesTheDeadline` sees it",
+		inFailsafe("a promise of another circle counts", loopPromise, "!covers(r.Circle, l.Circle) || ", "", "failsafe", "V1")),
+	inFailsafe("a fresh agent forgets what was promised", haFailsafe, "if standby && v.Fresh.After(until) {", "if false && standby {", "V1"),
+	inFailsafe("who is not listed may lead", haFailsafe, "return !v.Limits.Failsafe || len(v.Store.Failsafe) == 0 || listed", "return true || listed", "V1", "failsafe"),
+	unseen("not caught in 4,000: the store has to go in the moment of that write; `TestTranscripts/failsafe` sees it",
+		inFailsafe("a write whose outcome is not known does not count", haFailsafe, "append(slices.Clone(f.Tried), f.Known)", "[]map[string]string{f.Known}", "failsafe", "V1")),
+	inFailsafe("the members are asked too late", loopPromise, "l.confirmed.Add(l.Interval + min(time.Second, l.TTL/10))", "l.confirmed.Add(l.TTL)", "failsafe"),
+	inFailsafe("guard not told of promises", simFailsafe, "\t\t\ta.renewed()\n", "", "guard", "failsafe"),
+}
+
+// unseen is a mutation that no schedule has shown.
+func unseen(why string, m mutation) mutation {
+	m.Seeds, m.Open = 4000, why
+	return m
+}
+
+func inFailsafe(name, file, old, new string, expect ...string) mutation {
+	m := one(name, file, old, new, expect...)
+	m.Args = []string{"--failsafe"}
 	return m
 }

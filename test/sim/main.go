@@ -27,14 +27,14 @@ type options struct {
 	seed                          int64
 	stop, json, noGuard, trace    bool
 	shrink                        bool
-	sync, quorum                  bool
+	sync, quorum, failsafe        bool
 	ignore, schedule              string
 	faults                        *[]sim.Fault // of the schedule
 }
 
 // run is what a seed is played with.
 func (o *options) run(seed uint64) sim.Options {
-	return sim.Options{Seed: seed, Members: o.members, Sync: o.sync, Quorum: o.quorum, NoGuard: o.noGuard, Ignore: strings.FieldsFunc(o.ignore, func(r rune) bool { return r == ',' }), Schedule: o.faults}
+	return sim.Options{Seed: seed, Members: o.members, Sync: o.sync, Quorum: o.quorum, Failsafe: o.failsafe, NoGuard: o.noGuard, Ignore: strings.FieldsFunc(o.ignore, func(r rune) bool { return r == ',' }), Schedule: o.faults}
 }
 
 func main() {
@@ -49,6 +49,7 @@ func main() {
 	flag.BoolVar(&o.noGuard, "no-guard", false, "without the process that kills PostgreSQL at the lock's end")
 	flag.BoolVar(&o.sync, "sync", false, "all of them with synchronous_mode on, not only an eighth")
 	flag.BoolVar(&o.quorum, "quorum", false, "all of them with synchronous_mode quorum, not only an eighth")
+	flag.BoolVar(&o.failsafe, "failsafe", false, "all of them in failsafe mode")
 	flag.BoolVar(&o.trace, "trace", false, "with --seed: write what happens")
 	flag.BoolVar(&o.shrink, "shrink", false, "with --seed: look for the shortest schedule that shows the same")
 	flag.StringVar(&o.schedule, "schedule", "", "play these faults, a JSON list as --shrink prints it, instead of the seed's")
@@ -115,6 +116,7 @@ type sum struct {
 	Lost           int            `json:"lost_in_failovers"`
 	Promotions     int            `json:"promotions"`
 	GuardKills     int            `json:"guard_kills"`
+	Failsafes      int            `json:"failsafe_rounds"`
 	Seconds        float64        `json:"seconds"`
 	PerCore        float64        `json:"decisions_per_second_and_core"`
 	ByOracle       map[string]int `json:"by_oracle"`
@@ -185,6 +187,7 @@ func (t *sum) add(r *sim.Result) {
 	t.Lost += r.Lost
 	t.Promotions += r.Failovers
 	t.GuardKills += r.GuardKills
+	t.Failsafes += r.Failsafes
 	if r.Violation != nil {
 		t.ByOracle[r.Violation.Oracle]++
 	}
@@ -201,6 +204,9 @@ func repeat(o options, r *sim.Result) string {
 	}
 	if o.quorum {
 		command += " --quorum"
+	}
+	if o.failsafe {
+		command += " --failsafe"
 	}
 	if o.noGuard {
 		command += " --no-guard"
@@ -227,8 +233,8 @@ func (t *sum) print(o options) {
 		fmt.Println(string(text))
 		return
 	}
-	fmt.Printf("%d schedules, %.1f simulated hours, %d decisions (%.0f a second and core), %d events, %d rows, %d promotions, %d rows lost with them, %d kills by the guard, %.1f s\n",
-		t.Schedules, t.SimulatedHours, t.Decisions, t.PerCore, t.Events, t.Rows, t.Promotions, t.Lost, t.GuardKills, t.Seconds)
+	fmt.Printf("%d schedules, %.1f simulated hours, %d decisions (%.0f a second and core), %d events, %d rows, %d promotions, %d rows lost with them, %d kills by the guard, %d times a leader was let go on without the store, %.1f s\n",
+		t.Schedules, t.SimulatedHours, t.Decisions, t.PerCore, t.Events, t.Rows, t.Promotions, t.Lost, t.GuardKills, t.Failsafes, t.Seconds)
 	var names []string
 	for name := range t.ByOracle {
 		names = append(names, name)
