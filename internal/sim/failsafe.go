@@ -173,7 +173,7 @@ func (w *World) givesUp(a *agent, d *ha.Decision) {
 			continue
 		case m.agent == nil || m.agent.frozen > 0 || w.now-m.agent.since < int64(long) || m.apiURL() != v.Memory.Failsafe.Known[name] || !w.net.steady(a.m.place, m.place, long):
 			return
-		case m.agent.stuck > 0 || m.server == nil || m.server.phase != standingBy || m.server.frozen > 0 || !m.dir.standbySignal:
+		case m.agent.stuck > 0 || m.server == nil || m.server.phase != standingBy || w.now-m.server.since < int64(long) || m.server.frozen > 0 || !m.dir.standbySignal:
 			return
 		case m.agent.lease.State().Held || m.agent.timing != a.timing || !m.agent.limits.Failsafe:
 			return
