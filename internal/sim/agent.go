@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/regent-ha/regent/internal/cluster"
@@ -24,8 +25,8 @@ type agent struct {
 	lock    ha.Lock   // what the keeper said last
 	permit  time.Time // what the loop said last
 	circle  *ha.Circle
-	circled moment        // since when there is one
-	lasted  time.Duration // how long there was one up to the last decision
+	circled moment        // since when it is the same
+	lasted  time.Duration // how long it was the same up to the last decision
 	asking  bool          // a request for the lock is under way
 	polling bool          // the members are being asked to let us lead on
 	pollSeq uint32
@@ -186,7 +187,8 @@ func (a *agent) effect(e loop.Effect) {
 		a.lasted = 0
 		if a.circle != nil {
 			a.lasted = time.Duration(a.w.now - a.circled)
-		} else {
+		}
+		if a.circle == nil || e.Circle != nil && !slices.EqualFunc(a.circle.Members, e.Circle.Members, sameMember) {
 			a.circled = a.w.now
 		}
 		a.permit, a.circle = e.Until, e.Circle

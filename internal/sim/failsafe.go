@@ -160,7 +160,7 @@ func (w *World) givesUp(a *agent, d *ha.Decision) {
 		return // by a request that came late: who sees that makes no promise to another one
 	}
 	if a.lasted < a.timing.TTL {
-		return // PostgreSQL was down, or the key not written yet
+		return // PostgreSQL was down, or the list has changed
 	}
 	long := 2 * a.timing.TTL
 	if w.now-w.configured < int64(long) || w.now-a.since < int64(long) {
@@ -213,3 +213,5 @@ func (w *World) letGoOn(m *Member) bool {
 	o := &w.oracle
 	return w.now < o.leaseEnd[m.place] && o.stored[m.place] < o.leaseEnd[m.place]
 }
+
+func sameMember(a, b cluster.Member) bool { return a.Name == b.Name && a.APIURL == b.APIURL }
