@@ -203,9 +203,15 @@ func (s *stopping) endSenders(ctx context.Context) {
 // senderGrace is how long a walsender may take to end when it is asked to.
 const senderGrace = 5 * time.Second
 
-// killAll suspends the postmaster, so that it starts no new children, kills the children and then itself.
+// killAll suspends the postmaster, so that it starts no new children, kills the children and then itself. It may have begun a child before it
+// stands still, which passes for a postmaster once its parent is gone.
 func (p *Instance) killAll(pid int) {
 	_ = unix.Kill(pid, unix.SIGSTOP)
+	for end := time.Now().Add(100 * time.Millisecond); time.Now().Before(end); time.Sleep(time.Millisecond) { // nobody but its parent is told
+		if state, _ := stat(pid); state != "R" && state != "S" && state != "D" {
+			break
+		}
+	}
 	for _, q := range p.processes(p.realDir()) {
 		if q.child {
 			_ = unix.Kill(q.pid, unix.SIGKILL)
