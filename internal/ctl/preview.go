@@ -129,7 +129,7 @@ func (t target) fit(m cluster.Member, leader, s *client.Status, failure error) C
 	if m.Tags.NoFailover() {
 		not("tagged nofailover")
 	}
-	if t.Config.SynchronousMode() == cluster.SyncOn && !t.Sync.HasStandby(m.Name) {
+	if t.Config.SynchronousMode().Active() && !t.Sync.HasStandby(m.Name) {
 		not("no synchronous standby")
 	}
 	if s == nil {
