@@ -92,7 +92,7 @@ func (w *World) idle(a *agent) {
 func (w *World) unfounded(a *agent) {
 	s := w.peek()
 	owner := w.member(s.Bootstrapper)
-	if !s.Initialize.Present || s.Initialize.SystemID != "" || owner == nil || owner.agent != nil {
+	if !s.Initialize.Present || s.Initialize.SystemID != "" || owner == nil || owner.agent != nil || w.storeDown > 0 {
 		w.oracle.unfounded = 0
 		return
 	}
@@ -100,7 +100,7 @@ func (w *World) unfounded(a *agent) {
 		w.oracle.unfounded = w.now
 	}
 	took := w.now - w.oracle.unfounded
-	able := !a.m.tags.NoFailover && w.now-a.since > int64(patience) && w.net.steady(a.m.place, w.storePlace, patience) && w.storeDown == 0
+	able := !a.m.tags.NoFailover && w.now-a.since > int64(patience) && w.net.steady(a.m.place, w.storePlace, patience)
 	if able && took > int64(2*a.limits.TTL+patience) {
 		w.violate("V18", "%s claimed to make the cluster and has been gone for %s, although %s could make it", owner.name, time.Duration(took), a.m.name)
 	}

@@ -39,6 +39,24 @@ func split(t *testing.T, all []*zookeepertest.Server) (leader *zookeepertest.Ser
 	return leader, followers
 }
 
+// seen waits until a store sees who has the lock: a server that is behind shows the time before it.
+func seen(t *testing.T, s *zookeeper.Store, holder string) {
+	t.Helper()
+	ctx := limited(t, 30*time.Second)
+	for {
+		snapshot, err := s.Snapshot(ctx)
+		if err == nil && snapshot.Leader.Name == holder {
+			return
+		}
+		if err == nil {
+			err = s.Watch(ctx, snapshot.Revision)
+		}
+		if err != nil {
+			t.Fatalf("wait to see the lock of %s: %v", holder, err)
+		}
+	}
+}
+
 // ends waits for the end of the lock, as the store sees it, and returns when that was.
 func ends(t *testing.T, s *zookeeper.Store) time.Time {
 	t.Helper()
@@ -73,6 +91,7 @@ func TestServerDiesAfterARenewal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		seen(t, b, "a")
 		time.Sleep(ttl / 2) // time that a leader which did not hear of the renewal would count
 		if lock, err = a.Renew(limited(t, 10*time.Second), lock); err != nil {
 			t.Fatal(err)
@@ -97,6 +116,7 @@ func TestLeaderOfTheServersStops(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	seen(t, b, "a")
 	// Alone, the leader can be reached but commits nothing: it answers for a while from what it knows.
 	for _, s := range followers {
 		s.Signal(t, syscall.SIGSTOP)
