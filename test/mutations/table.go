@@ -171,7 +171,7 @@ var ofHandover = []mutation{
 		"if checkpoint == 0 {\n\t\tif v.Job == nil {", "if false {\n\t\tif v.Job == nil {", "V1", "V2"),
 	one("switchover to a candidate that lags", haLeader,
 		"case at == 0 && v.lastPosition() > a.Position+v.Limits.MaxLag:", "case false:", "V19"),
-	{Name: "switchover to a member that is ahead", Expect: []string{"V19"}, Seeds: 30000, Edits: []edit{
+	{Name: "switchover to a member that is ahead", Expect: []string{"V19"}, Seeds: 30000, Open: "V19 showed it once, with seed 16697; not in 30,000 schedules of the present core", Edits: []edit{
 		{haLeader, "case at != 0 && a.Position > at+checkpointRecord, at == 0 &&", "case false && at == 0 &&"},
 	}},
 	one("request that cannot be fulfilled is kept", haLeader,
