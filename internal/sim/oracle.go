@@ -53,7 +53,7 @@ type term struct {
 	holder   *Member
 	clean    bool   // it was handed the lock
 	forced   bool   // an operator wants it to lead, whatever it lacks
-	ordinary bool   // it won while no synchronous mode was on
+	ordinary bool   // it won while no synchronous mode was on, or /sync named nobody since it had been switched off before (ha.md D-12)
 	failures int    // starts and promotions in a row
 	promotes moment // since when it is being promoted; 0: it is not
 	idle     moment // since when its PostgreSQL is stopped in pause; 0: it is not
@@ -291,7 +291,8 @@ func (w *World) acquired(a *agent) {
 	named := d.Reason == ha.CandidateIsMe && v.Store.Failover.Switchover() // also when the leader handed over to another one
 	clean := o.released != nil && o.released.from != a.m && (o.released.to == a.m.name || named)
 	if o.term.holder != a.m {
-		o.term = term{holder: a.m, clean: clean, ordinary: !w.peek().Config.SynchronousMode().Active()}
+		key := w.peek()
+		o.term = term{holder: a.m, clean: clean, ordinary: !key.Config.SynchronousMode().Active() || key.Sync.Leader == ""}
 	}
 	wish := w.peek().Failover // it has taken the lock for that, whatever it says by now: the answer may have got lost
 	o.term.forced = o.term.forced || d.Reason == ha.CandidateIsMe && !v.Store.Failover.Switchover() || wish.Candidate == a.m.name && !wish.Switchover()
