@@ -172,6 +172,15 @@ func (m *Member) SignalPostmaster(t testing.TB, s syscall.Signal) {
 	}
 }
 
+// CrashPostmaster kills PostgreSQL's main process and waits until the agent runs another. Before that, nothing says that the
+// crash has been seen: the sessions outlive their postmaster for a moment and acknowledge rows, and the agent's status is of before.
+func (m *Member) CrashPostmaster(t testing.TB) {
+	t.Helper()
+	killed := m.Postmaster()
+	m.SignalPostmaster(t, syscall.SIGKILL)
+	Eventually(t, Patience, m.Name+" runs PostgreSQL again", func() bool { now := m.Postmaster(); return now != 0 && now != killed })
+}
+
 // Status asks the agent; nil when it does not answer.
 func (m *Member) Status() *client.Status {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
