@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/regent-ha/regent/internal/cluster"
+	"github.com/regent-ha/regent/internal/ha"
 	"github.com/regent-ha/regent/internal/loop"
 )
 
@@ -37,29 +38,27 @@ var (
 // AcceptFailsafe promises a leader that has lost the store not to take the lock for a ttl.
 func (a *Agent) AcceptFailsafe(h Heartbeat) (Promise, error) {
 	s := a.Status()
-	p := &s.Postgres
-	switch {
-	case !s.Config.FailsafeMode():
-		return Promise{}, ErrNoFailsafe
-	case h.To != "" && (h.To != a.name || h.Scope != s.Scope):
-		return Promise{}, fmt.Errorf("%s of %s is meant, this is %s of %s", h.To, h.Scope, a.name, s.Scope)
-	case h.Name == a.name:
-		return Promise{}, errors.New("the sender bears our name")
-	case p.Dir == "":
-		return Promise{}, fmt.Errorf("%w: PostgreSQL was not looked at yet", ErrMayLead)
-	case p.Dir == cluster.DirPresent && !p.StandbySignal && !(p.Queried && p.InRecovery), a.fencing.armed(), a.promotion.Load():
-		return Promise{}, ErrMayLead
-	case s.HasView(time.Now()) && s.Snapshot.Leader.Name != "" && s.Snapshot.Leader.Name != h.Name && s.Snapshot.Failsafe[s.Snapshot.Leader.Name] != "":
-		return Promise{}, fmt.Errorf("the lock is %s's", s.Snapshot.Leader.Name)
+	facts := ha.Heartbeat{
+		From: h.Name, To: h.To, Scope: h.Scope, Self: a.name, Cluster: s.Scope, Failsafe: s.Config.FailsafeMode(),
+		Postgres: s.Postgres, Fenced: a.fencing.armed(), Promotion: a.promotion.Load(),
+	}
+	if s.HasView(time.Now()) {
+		facts.Store = s.Snapshot
 	}
 	before := a.keeper.lock().Bound
-	if !a.keeper.accept(s.Timing.TTL) {
-		return Promise{}, ErrMayLead
+	switch refusal, detail := a.keeper.accept(facts, s.Timing.TTL); refusal {
+	case "":
+	case ha.FailsafeOff:
+		return Promise{}, ErrNoFailsafe
+	case ha.MayLead:
+		return Promise{}, fmt.Errorf("%w: %s", ErrMayLead, detail)
+	default:
+		return Promise{}, errors.New(detail)
 	}
 	if !a.clock().Before(before) {
 		a.wake() // what we answer about failsafe mode is another one now
 	}
-	return Promise{For: s.Timing.TTL, At: p.Position()}, nil
+	return Promise{For: s.Timing.TTL, At: s.Postgres.Position()}, nil
 }
 
 // askCircle asks all members side by side. A leader whose members are all gone is not let go on: each one listed must agree.

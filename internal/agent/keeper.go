@@ -214,11 +214,12 @@ func (k *keeper) heartbeat(ctx context.Context) error {
 	}
 }
 
-// accept promises a leader without the store not to take the lock for ttl.
-func (k *keeper) accept(ttl time.Duration) bool {
+// accept promises a leader without the store not to take the lock for ttl, or says why not.
+func (k *keeper) accept(h ha.Heartbeat, ttl time.Duration) (ha.Refusal, string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	ok := k.lease.Accept(k.clock(), ttl)
+	h.Now = k.clock()
+	refusal, detail := k.lease.Accept(h, ttl)
 	k.tell()
-	return ok
+	return refusal, detail
 }

@@ -40,6 +40,7 @@ import (
 //	memory     kept | fresh role= joined leaderless= unlocked= holding= down= leaving= handed-over= no-race-for= crash-tried rewind-failed give-up crashes=4m,2m promoted= silent= former=pg1 requested= pointed=pg1 pointed-ago=1m source=pg1 source-tl=1 rewind-tried= waiting=NAMES taken-ago= safe= ready= failsafe=pg1,pg2 tried=pg1,pg2,pg3 base=85
 //	protected  slot names            checkpointed  timeline
 //
+// "promise from=pg3 to= scope= fenced promotion asking" instead of decide asks whether that leader, which has lost the store, may count on us.
 // "memory kept" takes the memory of the decision before, "after" the time that has passed since.
 // Rewrite with: go test ./internal/ha -run Transcripts -rewrite
 func TestTranscripts(t *testing.T) {
@@ -99,14 +100,17 @@ type scene struct {
 }
 
 func (s *scene) run(t *testing.T, d *datadriven.TestData) string {
-	if d.Cmd != "decide" {
-		d.Fatalf(t, "have directive %q, want decide", d.Cmd)
+	if d.Cmd != "decide" && d.Cmd != "promise" {
+		d.Fatalf(t, "have directive %q, want decide or promise", d.Cmd)
 	}
 	if strings.Contains(d.Expected, "----") {
 		d.Fatalf(t, "have two decisions without an empty line between them")
 	}
 	b := builder{v: healthyView(s.now, "pg1"), kept: s.last}
 	var show []string
+	h := Heartbeat{From: "pg3", Cluster: "demo"}
+	heard := map[string]*bool{"fenced": &h.Fenced, "promotion": &h.Promotion, "asking": &h.Asking}
+	said := map[string]*string{"from": &h.From, "to": &h.To, "scope": &h.Scope}
 	for _, arg := range d.CmdArgs {
 		switch arg.Key {
 		case "self":
@@ -116,7 +120,14 @@ func (s *scene) run(t *testing.T, d *datadriven.TestData) string {
 		case "show":
 			show = arg.Vals
 		default:
-			d.Fatalf(t, "have argument %q, want self, after or show", arg.Key)
+			switch {
+			case d.Cmd == "promise" && heard[arg.Key] != nil && len(arg.Vals) == 0:
+				*heard[arg.Key] = true
+			case d.Cmd == "promise" && said[arg.Key] != nil && len(arg.Vals) == 1:
+				*said[arg.Key] = arg.Vals[0]
+			default:
+				d.Fatalf(t, "have argument %q, want self, after or show; of a promise also from, to, scope, fenced, promotion or asking", arg.Key)
+			}
 		}
 	}
 	b.v.Memory = Memory{}
@@ -129,6 +140,14 @@ func (s *scene) run(t *testing.T, d *datadriven.TestData) string {
 		}
 	}()
 	v := b.build(d.Input)
+	if d.Cmd == "promise" {
+		h.Now, h.Self, h.Failsafe, h.Store, h.Postgres, h.Lock = v.Now, v.Self, v.Limits.Failsafe, v.Store, v.Postgres, v.Lock
+		refusal, detail := h.Refuse()
+		if refusal == "" {
+			return "promised\n"
+		}
+		return fmt.Sprintf("%s: %s\n", refusal, detail)
+	}
 	got := Decide(v)
 	s.now, s.last = v.Now, got.Memory
 	return render(v, got, show)

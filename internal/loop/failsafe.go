@@ -78,16 +78,17 @@ func (l *Lease) Agreed(r *Round, sent, now time.Time, promise time.Duration) (mo
 	return true
 }
 
-// Accept promises a leader that has lost the store not to take the lock for ttl, or refuses: from the moment in which we ask for the
-// lock ourselves (ha.md G19), and as long as we may hold it.
-func (l *Lease) Accept(now time.Time, ttl time.Duration) bool {
-	if l.asking == Acquire || l.asking == Renew || l.held && now.Before(l.deadline()) {
-		return false
+// Accept promises a leader that has lost the store not to take the lock for ttl, unless something is against it.
+func (l *Lease) Accept(h ha.Heartbeat, ttl time.Duration) (ha.Refusal, string) {
+	h.Lock, h.Asking = l.State(), l.asking == Acquire || l.asking == Renew
+	refusal, detail := h.Refuse()
+	if refusal != "" {
+		return refusal, detail
 	}
-	if until := now.Add(ttl); until.After(l.bound) {
+	if until := h.Now.Add(ttl); until.After(l.bound) {
 		l.bound = until
 	}
-	return true
+	return "", ""
 }
 
 // confirm notes that the lock has become ours.

@@ -20,6 +20,11 @@ func circle(names ...string) *ha.Circle {
 	return c
 }
 
+// asked is pg1, which has lost the store, asking a standby at that moment.
+func asked(after time.Duration) ha.Heartbeat {
+	return ha.Heartbeat{From: "pg1", Self: "pg2", Now: at(after), Failsafe: true, Postgres: cluster.Postgres{Dir: cluster.DirPresent, StandbySignal: true}}
+}
+
 // circled is a lease that was acquired at the epoch, and may ask pg2 and pg3.
 func circled() *Lease {
 	l := held()
@@ -123,8 +128,8 @@ func TestWhoJoinsHasPromisedNothing(t *testing.T) {
 
 func TestAPromiseKeepsUsFromTheLock(t *testing.T) {
 	l := &Lease{Interval: time.Second, Retry: time.Second, TTL: ttl}
-	if !l.Accept(at(0), ttl) {
-		t.Fatal("refused although nothing is against it")
+	if r, why := l.Accept(asked(0), ttl); r != "" {
+		t.Fatalf("have %s (%s), want a promise", r, why)
 	}
 	var have error
 	l.Order(Order{Request: Acquire, Done: func(err error) { have = err }})
@@ -142,14 +147,14 @@ func TestNoPromiseWhileTheLockIsAskedFor(t *testing.T) {
 	l := &Lease{Interval: time.Second, Retry: time.Second, TTL: ttl}
 	l.Order(Order{Request: Acquire, Done: func(error) {}})
 	l.Step(at(0))
-	if l.Accept(at(0), ttl) {
-		t.Error("promised while the lock is asked for")
+	if r, why := l.Accept(asked(0), ttl); r != ha.MayLead || !l.State().Bound.IsZero() {
+		t.Errorf("while the lock is asked for: have %q (%s) and %+v, want %s and no bond", r, why, l.State(), ha.MayLead)
 	}
 	answer(l, Acquire, at(0), at(time.Second), dcs.Lock{Deadline: at(ttl)}, nil)
-	if l.Accept(at(2*time.Second), ttl) {
-		t.Error("promised while the lock is ours")
+	if r, why := l.Accept(asked(2*time.Second), ttl); r != ha.MayLead {
+		t.Errorf("while the lock is ours: have %q (%s), want %s", r, why, ha.MayLead)
 	}
-	if !l.Accept(at(ttl), ttl) {
-		t.Error("refused after our lock has run out")
+	if r, why := l.Accept(asked(ttl), ttl); r != "" {
+		t.Errorf("after our lock has run out: have %s (%s), want a promise", r, why)
 	}
 }

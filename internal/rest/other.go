@@ -72,7 +72,11 @@ func (s *Server) acceptFailsafe(w http.ResponseWriter, r *http.Request) {
 		s.page(w, r, http.StatusBadGateway)
 	case err != nil:
 		s.log.Warn("refuse to let a leader go on without the store", "leader", h.Name, "error", err)
-		s.text(w, r, http.StatusInternalServerError, err.Error())
+		text := err.Error()
+		if errors.Is(err, agent.ErrMayLead) {
+			text = agent.ErrMayLead.Error()
+		}
+		s.text(w, r, http.StatusInternalServerError, text)
 	default:
 		w.Header()["Lsn"] = []string{strconv.FormatUint(uint64(promise.At), 10)}
 		w.Header()[promiseHeader] = []string{strconv.FormatInt(int64(promise.For/time.Second), 10)}

@@ -85,10 +85,10 @@ func (a *agent) askCircle(r *loop.Round, done func(promise time.Duration)) {
 		}
 		w.net.send(a.m.place, peer.place, &peer.agent.process, func() {
 			b := peer.agent
-			if b == nil || peer.name != m.Name {
+			if b == nil {
 				return
 			}
-			p := b.acceptFailsafe(a.m.name)
+			p := b.acceptFailsafe(a.m.name, m.Name)
 			w.net.send(peer.place, a.m.place, &a.process, func() {
 				if a.now().Before(until) || w.rand.chance(50) { // frozen past the limit: which of both is seen first is chance
 					answer(p)
@@ -100,21 +100,16 @@ func (a *agent) askCircle(r *loop.Round, done func(promise time.Duration)) {
 }
 
 // acceptFailsafe is internal/agent's.
-func (a *agent) acceptFailsafe(from string) time.Duration {
-	p := &a.loop.Postgres
-	view := a.loop.Readable && a.loop.Store != nil
-	switch {
-	case !a.limits.Failsafe:
-		return 0
-	case p.Dir == "":
-		return 0
-	case p.Dir == cluster.DirPresent && !p.StandbySignal && !(p.Queried && p.InRecovery), a.fenced, a.promotion:
-		return 0
-	case view && a.loop.Store.Leader.Name != "" && a.loop.Store.Leader.Name != from && a.loop.Store.Failsafe[a.loop.Store.Leader.Name] != "":
-		return 0
-	}
+func (a *agent) acceptFailsafe(from, to string) time.Duration {
 	a.permitted()
-	if !a.lease.Accept(a.now(), a.timing.TTL) {
+	h := ha.Heartbeat{
+		From: from, To: to, Now: a.now(), Self: a.m.name, Failsafe: a.limits.Failsafe,
+		Postgres: a.loop.Postgres, Fenced: a.fenced, Promotion: a.promotion,
+	}
+	if a.loop.Readable {
+		h.Store = a.loop.Store
+	}
+	if refusal, _ := a.lease.Accept(h, a.timing.TTL); refusal != "" {
 		return 0
 	}
 	a.lock = a.lease.State()
