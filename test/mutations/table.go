@@ -11,6 +11,8 @@ const (
 	haFailsafe  = "internal/ha/failsafe.go"
 	haLeader    = "internal/ha/leader.go"
 	haLeaving   = "internal/ha/leaving.go"
+	haDecision  = "internal/ha/decision.go"
+	haPromise   = "internal/ha/promise.go"
 	haReplica   = "internal/ha/replica.go"
 	haSlots     = "internal/ha/slots.go"
 	haSync      = "internal/ha/sync.go"
