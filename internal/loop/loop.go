@@ -322,7 +322,8 @@ func (l *Loop) relax(now time.Time) []Effect {
 	if l.pending || l.Decision.Within <= 0 {
 		return l.observe(now)
 	}
-	rest := now.Add(l.Decision.Within)
+	// A store renews our key for ttl, and may hold it for fresh for half of that: with a longer rest it would be gone now and then.
+	rest := now.Add(min(l.Decision.Within, l.Limits.TTL/3))
 	// What was decided may have taken long: a demotion must not be slept over.
 	if last, ok := l.fencing(); ok && last.Before(rest) {
 		rest = last

@@ -74,6 +74,19 @@ func TestCycle(t *testing.T) {
 	}
 }
 
+// An unchanged key costs the store nothing while it is younger than ttl/2: it must be announced again before it is gone.
+func TestOurKeyLastsThroughALongLoopWait(t *testing.T) {
+	l := leading()
+	limits := l.Limits
+	limits.TTL, limits.LoopWait, limits.RetryTimeout = 20*time.Second, 14*time.Second, 3*time.Second
+	l.Configure(limits, l.Tags)
+	l.pending = false
+	out := steps(l, at(0), Wake{}, StoreRead{snapshot()}, PostgresSeen{primary}, ActionDone{})
+	if r := find[Rest](t, out); r.Until.Sub(at(0)) > limits.TTL/3 {
+		t.Errorf("have rest for %s, want a third of %s at most", r.Until.Sub(at(0)), limits.TTL)
+	}
+}
+
 // The store is slow to write our key; meanwhile the leader is gone. The key follows with what is known by then, once.
 func TestSlowAnnouncementHoldsNothingBack(t *testing.T) {
 	l := leading()
