@@ -324,7 +324,16 @@ type Why struct {
 	Leader    string     `json:"leader"`
 	Gates     []Gate     `json:"gates"`
 	Verdict   string     `json:"verdict"`
+	Risk      *Risk      `json:"risk"`      // of the leader
 	Decisions []Decision `json:"decisions"` // newest first
+}
+
+// Risk is what losing the leader would cost, as it knows itself.
+type Risk struct {
+	Heir   string `json:"heir"`   // who would lead; empty: nobody
+	Bytes  uint64 `json:"bytes"`  // WAL that the leader has written and the heir is not known to have
+	Synced bool   `json:"synced"` // synchronous mode: none of it was acknowledged
+	Detail string `json:"detail"`
 }
 
 // Gate is one condition of the election.

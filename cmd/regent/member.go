@@ -75,6 +75,10 @@ func runMember(leave, hard context.Context, reload <-chan struct{}, file *config
 		}
 		return metrics.Guard{Alive: g.Alive, Armed: g.Armed, Kills: g.Kills, Left: left, Watchdog: g.Watchdog}
 	})
+	m.Risk(func() (string, uint64, bool) {
+		r, ok := member.Risk()
+		return r.Heir, uint64(r.Lost), ok
+	})
 	go tellWatchdog(hard, watchdogPeriod(os.Getenv, os.Getpid()), func() bool { return onTime(member.Status(), boottime.Now()) })
 	if err := member.CheckName(leave); err != nil {
 		return err

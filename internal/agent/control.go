@@ -138,6 +138,9 @@ func (a *Agent) Why(ctx context.Context, at time.Time, limit int) (WhyReport, er
 		}
 		w.Leader = v.Store.Leader.Name
 		w.Gates, w.Verdict = gates(v.Election())
+		if r, ok := v.Risk(); ok {
+			w.Risk = &Risk{Heir: r.Heir, Bytes: r.Lost, Synced: r.Synced, Detail: r.String()}
+		}
 	} else {
 		w.Verdict = "unknown: the store could not be read"
 	}
@@ -145,6 +148,15 @@ func (a *Agent) Why(ctx context.Context, at time.Time, limit int) (WhyReport, er
 		w.Decisions = append(w.Decisions, WhyEntry{At: e.At, Reason: string(e.Reason), Detail: e.Detail, Actions: e.Actions, RuledOut: e.RuledOut, Errors: e.Errors})
 	}
 	return w, nil
+}
+
+// Risk is what losing this leader would cost, as of the last turn of the loop; ok is false when it does not lead.
+func (a *Agent) Risk() (r ha.Risk, ok bool) {
+	v := a.lastView.Load()
+	if v == nil {
+		return ha.Risk{}, false
+	}
+	return v.Risk()
 }
 
 // withAnswers asks the others, so that the gates show this moment.

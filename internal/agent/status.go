@@ -134,7 +134,16 @@ type WhyReport struct {
 	Leader    string     `json:"leader,omitempty"`
 	Gates     []Gate     `json:"gates"` // every gate of the election with its value, limit and verdict
 	Verdict   string     `json:"verdict"`
-	Decisions []WhyEntry `json:"decisions"` // newest first
+	Risk      *Risk      `json:"risk,omitempty"` // of the leader
+	Decisions []WhyEntry `json:"decisions"`      // newest first
+}
+
+// Risk is what losing the leader would cost, as it knows itself (ha.Risk).
+type Risk struct {
+	Heir   string      `json:"heir,omitempty"` // who would lead; empty: nobody
+	Bytes  cluster.LSN `json:"bytes"`          // WAL that the leader has written and the heir is not known to have
+	Synced bool        `json:"synced"`         // none of it was acknowledged
+	Detail string      `json:"detail"`
 }
 
 // Gate is one condition of the election (ha.md 2.11a, 2.11b).

@@ -137,6 +137,9 @@ func (e explained) pretty(leader string) string {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s, at %s: %s\n", title, e.report.At.Format("2006-01-02 15:04:05"), e.report.Verdict)
+	if e.report.Risk != nil {
+		fmt.Fprintf(&b, "If it were lost now: %s\n", e.report.Risk.Detail)
+	}
 	if len(e.report.Gates) > 0 {
 		columns := []column{{name: "Gate"}, {name: "Value"}, {name: "Limit"}, {name: "Verdict"}}
 		var rows [][]string

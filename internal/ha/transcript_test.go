@@ -41,7 +41,7 @@ import (
 //	protected  slot names            checkpointed  timeline
 //
 // "promise from=pg3 to= scope= fenced promotion asking" instead of decide asks whether that leader, which has lost the store, may count on us.
-// "memory kept" takes the memory of the decision before, "after" the time that has passed since.
+// "risk" asks what a failover would cost now. "memory kept" takes the memory of the decision before, "after" the time that has passed since.
 // Rewrite with: go test ./internal/ha -run Transcripts -rewrite
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
@@ -100,8 +100,8 @@ type scene struct {
 }
 
 func (s *scene) run(t *testing.T, d *datadriven.TestData) string {
-	if d.Cmd != "decide" && d.Cmd != "promise" {
-		d.Fatalf(t, "have directive %q, want decide or promise", d.Cmd)
+	if d.Cmd != "decide" && d.Cmd != "promise" && d.Cmd != "risk" {
+		d.Fatalf(t, "have directive %q, want decide, promise or risk", d.Cmd)
 	}
 	if strings.Contains(d.Expected, "----") {
 		d.Fatalf(t, "have two decisions without an empty line between them")
@@ -140,6 +140,12 @@ func (s *scene) run(t *testing.T, d *datadriven.TestData) string {
 		}
 	}()
 	v := b.build(d.Input)
+	if d.Cmd == "risk" {
+		if r, ok := v.Risk(); ok {
+			return r.String() + "\n"
+		}
+		return "not the leader\n"
+	}
 	if d.Cmd == "promise" {
 		h.Now, h.Self, h.Failsafe, h.Store, h.Postgres, h.Lock = v.Now, v.Self, v.Limits.Failsafe, v.Store, v.Postgres, v.Lock
 		refusal, detail := h.Refuse()

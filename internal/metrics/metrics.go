@@ -8,6 +8,8 @@
 //	regent_guard_armed                       gauge; 1: it will, unless the lock is renewed
 //	regent_guard_deadline_seconds            gauge; in how many seconds, 0 when it is not armed
 //	regent_guard_kills_total                 counter; how often it has killed since the machine started
+//	regent_failover_possible                 gauge, of the leader; 1: another member would lead if this one were lost now, 0: nobody would
+//	regent_failover_loss_bytes               gauge, of the leader; WAL that would be lost then; label heir: who would lead
 //	regent_watchdog_active                   gauge; 1: a hardware watchdog resets the machine unless the lock is renewed
 //	regent_decisions_total                   counter; label reason
 //	regent_store_requests_total              counter; labels operation and result
@@ -105,6 +107,36 @@ func (m *Metrics) Guard(now func() Guard) {
 	m.own.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "guard_kills_total", Help: "How often the guard has killed PostgreSQL since the machine started.",
 	}, func() float64 { return float64(now().Kills) }))
+}
+
+// Risk names the function that tells what losing this leader would cost: who would lead, empty when nobody would, and the bytes of WAL that
+// would be lost; ok is false when it does not lead. Call it once.
+func (m *Metrics) Risk(now func() (heir string, bytes uint64, ok bool)) {
+	if m != nil {
+		m.own.MustRegister(risk(now))
+	}
+}
+
+// risk is there only on the leader, and the loss only when there is an heir: a value that means nothing would be summed up by somebody.
+type risk func() (heir string, bytes uint64, ok bool)
+
+var (
+	possible = prometheus.NewDesc("failover_possible", "Value is 1 if another member would lead if this one were lost now, 0 if nobody would.", nil, nil)
+	loss     = prometheus.NewDesc("failover_loss_bytes", "Bytes of WAL that would be lost if this leader were lost now, as it knows itself.", []string{"heir"}, nil)
+)
+
+func (now risk) Describe(to chan<- *prometheus.Desc) { to <- possible; to <- loss }
+
+func (now risk) Collect(to chan<- prometheus.Metric) {
+	heir, bytes, ok := now()
+	switch {
+	case !ok:
+	case heir == "":
+		to <- prometheus.MustNewConstMetric(possible, prometheus.GaugeValue, 0)
+	default:
+		to <- prometheus.MustNewConstMetric(possible, prometheus.GaugeValue, 1)
+		to <- prometheus.MustNewConstMetric(loss, prometheus.GaugeValue, float64(bytes), heir)
+	}
 }
 
 // Decided counts a decision. Reasons are few and stable words.

@@ -14,6 +14,8 @@ func TestWrite(t *testing.T) {
 	m := New("demo", "pg1", "0.1.0")
 	remaining := 7 * time.Second
 	m.Lease(func() time.Duration { return remaining })
+	heir, leads := "pg2", true
+	m.Risk(func() (string, uint64, bool) { return heir, 160, leads })
 	m.Decided("healthiest")
 	m.Decided("healthiest")
 	m.StoreRequest("renew", 4*time.Millisecond, nil)
@@ -24,6 +26,8 @@ func TestWrite(t *testing.T) {
 	for _, want := range []string{
 		`regent_info{name="pg1",scope="demo",version="0.1.0"} 1`,
 		`regent_lease_remaining_seconds{name="pg1",scope="demo"} 7`,
+		`regent_failover_possible{name="pg1",scope="demo"} 1`,
+		`regent_failover_loss_bytes{heir="pg2",name="pg1",scope="demo"} 160`,
 		`regent_decisions_total{name="pg1",reason="healthiest",scope="demo"} 2`,
 		`regent_store_requests_total{name="pg1",operation="renew",result="ok",scope="demo"} 1`,
 		`regent_store_requests_total{name="pg1",operation="renew",result="not_held",scope="demo"} 1`,
@@ -45,11 +49,20 @@ func TestWrite(t *testing.T) {
 	if text := written(t, m); !strings.Contains(text, `regent_lease_remaining_seconds{name="pg1",scope="demo"} 0`+"\n") {
 		t.Error("a lease that ran out is not 0")
 	}
+	heir = ""
+	if text := written(t, m); !strings.Contains(text, `regent_failover_possible{name="pg1",scope="demo"} 0`+"\n") || strings.Contains(text, "loss_bytes{") {
+		t.Errorf("nobody would take over, have\n%s", text)
+	}
+	leads = false
+	if text := written(t, m); strings.Contains(text, "regent_failover_") {
+		t.Errorf("not the leader, have\n%s", text)
+	}
 }
 
 func TestNilCountsNothing(t *testing.T) {
 	var m *Metrics
 	m.Lease(func() time.Duration { return 0 })
+	m.Risk(func() (string, uint64, bool) { return "", 0, true })
 	m.Decided("x")
 	m.StoreRequest("put", 0, nil)
 	if text := written(t, m); text != "" {

@@ -60,6 +60,10 @@ func TestLeaderGoneForLong(t *testing.T) {
 	kill(t, sender, syscall.SIGSTOP)
 	old.SQL(t, "insert into numbered values (-1, 'nobody has me')")
 	w.Advance(t, 10, harness.Patience)
+	harness.Eventually(t, harness.Patience, "the leader tells what losing it would cost", func() bool {
+		why, err := old.API.Why(t.Context(), time.Time{}, 1)
+		return err == nil && why.Risk != nil && why.Risk.Heir == other.Name && why.Risk.Bytes > 0
+	})
 	old.KillAll(t)
 	gone := time.Now()
 	w.AdvanceOn(t, other, harness.Patience)
