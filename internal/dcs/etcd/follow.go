@@ -34,9 +34,9 @@ func (s *Store) follow(ctx context.Context) {
 
 // followOnce reads everything, then applies events until the watch breaks.
 func (s *Store) followOnce(ctx context.Context) error {
-	s.view.mu.Lock()
+	s.view.Lock()
 	wanted := s.view.wanted
-	s.view.mu.Unlock()
+	s.view.Unlock()
 	var all *pb.RangeResponse
 	var source *endpoint
 	err := s.pool.read(ctx, "range", func(ctx context.Context, e *endpoint) (*pb.ResponseHeader, error) {

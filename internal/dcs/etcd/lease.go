@@ -134,8 +134,8 @@ func (s *Store) Announce(ctx context.Context, m cluster.Member, ttl time.Duratio
 
 // shows says that the view has that key with that value under that lease.
 func (s *Store) shows(key string, value []byte, lease int64) bool {
-	s.view.mu.Lock()
-	defer s.view.mu.Unlock()
+	s.view.Lock()
+	defer s.view.Unlock()
 	kv := s.view.keys[key]
 	return s.view.ready && s.view.revision >= s.view.wanted && kv != nil && kv.Lease == lease && bytes.Equal(kv.Value, value)
 }

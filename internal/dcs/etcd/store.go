@@ -115,14 +115,14 @@ func (s *Store) Snapshot(ctx context.Context) (*cluster.Snapshot, error) {
 	for {
 		var snapshot *cluster.Snapshot
 		var silent time.Duration
-		if !s.view.wait(ctx, func() bool {
+		if !s.view.Wait(ctx, func() bool {
 			snapshot = s.view.snapshot()
 			silent = s.config.Clock().Sub(s.view.proven)
 			return snapshot != nil
 		}) {
-			s.view.mu.Lock()
-			cause := s.view.cause
-			s.view.mu.Unlock()
+			s.view.Lock()
+			cause := s.view.Cause
+			s.view.Unlock()
 			return nil, unavailable("snapshot", errors.Join(errNotInTime, cause, ctx.Err()))
 		}
 		// A connection on which nothing comes back looks like a cluster in which nothing happens. Announce renews the
@@ -148,21 +148,7 @@ func (s *Store) prove(ctx context.Context) error {
 }
 
 func (s *Store) Watch(ctx context.Context, after cluster.Revision) error {
-	v := s.view
-	v.mu.Lock()
-	breaks, away := v.breaks, v.breaks > 0 && !v.ready
-	v.mu.Unlock()
-	broken := false
-	if v.wait(ctx, func() bool {
-		broken = away || v.breaks != breaks
-		return v.news > int64(after) || broken
-	}) && !broken {
-		return nil
-	}
-	if err := ctx.Err(); err != nil && !broken {
-		return err
-	}
-	return fmt.Errorf("watch %s: %w: the connection broke", s.config.root(), dcs.ErrUnavailable)
+	return s.view.Watch(ctx, after, s.config.root(), s.view.followed)
 }
 
 func (s *Store) key(relative string) []byte { return []byte(s.view.prefix + relative) }

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -21,31 +20,26 @@ import (
 type view struct {
 	prefix string // the root, which ends with a slash
 
-	mu       sync.Mutex
-	ready    bool // a watch follows it
-	closed   bool
+	dcs.Following
+	ready    bool  // a watch follows it
 	revision int64 // every event of our prefix up to here is in
 	wanted   int64 // our own writes: a snapshot must not be older
-	news     int64 // the last change that Watch returns for
-	breaks   int   // how often the watch broke
-	cause    error // why it broke last
 	keys     map[string]*mvccpb.KeyValue
 	built    *cluster.Snapshot
-	changed  chan struct{}
 	source   *endpoint
 	restart  context.CancelFunc
 	proven   time.Time // the source's last sign of life
 }
 
 func newView(root string) *view {
-	return &view{prefix: root, changed: make(chan struct{}), keys: map[string]*mvccpb.KeyValue{}}
+	return &view{prefix: root, keys: map[string]*mvccpb.KeyValue{}}
 }
 
 // load replaces everything by a range. wanted is from before the range was asked for: when even that is newer, the
 // store has been restored from a backup, and there is nothing to wait for.
 func (v *view) load(r *pb.RangeResponse, wanted int64) (restored bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.Lock()
+	defer v.Unlock()
 	old, first := v.keys, v.revision == 0
 	v.keys = make(map[string]*mvccpb.KeyValue, len(r.Kvs))
 	for _, kv := range r.Kvs {
@@ -56,7 +50,7 @@ func (v *view) load(r *pb.RangeResponse, wanted int64) (restored bool) {
 		v.wanted = 0
 	}
 	if first || restored {
-		v.news = r.Header.Revision
+		v.News = cluster.Revision(r.Header.Revision)
 	}
 	for key := range v.keys {
 		v.compare(key, old[key], v.keys[key], r.Header.Revision)
@@ -76,14 +70,14 @@ func (v *view) compare(key string, old, now *mvccpb.KeyValue, revision int64) {
 		return
 	}
 	if dcs.Wakes(key, existence) {
-		v.news = revision
+		v.News = cluster.Revision(revision)
 	}
 }
 
 // apply takes the events of one answer of the watch; it contains revisions as a whole.
 func (v *view) apply(events []*mvccpb.Event) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.Lock()
+	defer v.Unlock()
 	before := v.revision
 	for _, e := range events {
 		if e.Kv.ModRevision <= before {
@@ -100,50 +94,44 @@ func (v *view) apply(events []*mvccpb.Event) {
 		v.compare(key, old, now, e.Kv.ModRevision)
 		v.revision, v.built = e.Kv.ModRevision, nil
 	}
-	v.tell()
-}
-
-// tell wakes all who wait. The caller holds mu.
-func (v *view) tell() {
-	close(v.changed)
-	v.changed = make(chan struct{})
+	v.Tell()
 }
 
 // start says that a watch follows now; restart ends it.
 func (v *view) start(source *endpoint, restart context.CancelFunc, now time.Time) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.Lock()
+	defer v.Unlock()
 	v.ready, v.source, v.restart, v.proven = true, source, restart, now
-	v.tell()
+	v.Tell()
 }
 
 // stop says that nothing follows any more.
 func (v *view) stop(cause error, closed bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.cause = cause
+	v.Lock()
+	defer v.Unlock()
+	v.Cause = cause
 	if v.ready {
-		v.breaks++
+		v.Breaks++
 	}
-	v.ready, v.closed = false, v.closed || closed
-	v.tell()
+	v.ready, v.Closed = false, v.Closed || closed
+	v.Tell()
 }
 
 // doubt restarts the watch if it comes from that endpoint; nil: whatever it comes from.
 func (v *view) doubt(e *endpoint) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.Lock()
+	defer v.Unlock()
 	if v.ready && (e == nil || e == v.source) {
 		v.ready = false
-		v.breaks++
+		v.Breaks++
 		v.restart()
-		v.tell()
+		v.Tell()
 	}
 }
 
 func (v *view) alive(e *endpoint, now time.Time) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.Lock()
+	defer v.Unlock()
 	if e == v.source {
 		v.proven = now
 	}
@@ -151,29 +139,9 @@ func (v *view) alive(e *endpoint, now time.Time) {
 
 // want makes later snapshots wait for our own write.
 func (v *view) want(revision int64) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.Lock()
+	defer v.Unlock()
 	v.wanted = max(v.wanted, revision)
-}
-
-// wait returns true once ok holds, with mu held in ok; false when ctx ended or the store was closed.
-func (v *view) wait(ctx context.Context, ok func() bool) bool {
-	for {
-		v.mu.Lock()
-		good, closed, changed := ok(), v.closed, v.changed
-		v.mu.Unlock()
-		if good {
-			return true
-		}
-		if closed {
-			return false
-		}
-		select {
-		case <-ctx.Done():
-			return false
-		case <-changed:
-		}
-	}
 }
 
 // lag is how long an event may be on its way behind the answer that told of it, before we ask the server instead.
@@ -183,7 +151,7 @@ const lag = 25 * time.Millisecond
 func (v *view) lookup(ctx context.Context, key string, revision int64) (kv *mvccpb.KeyValue, ok bool) {
 	ctx, cancel := context.WithTimeout(ctx, lag)
 	defer cancel()
-	ok = v.wait(ctx, func() bool {
+	ok = v.Wait(ctx, func() bool {
 		kv = v.keys[key]
 		return v.ready && v.revision >= revision
 	})
@@ -194,13 +162,16 @@ func (v *view) lookup(ctx context.Context, key string, revision int64) (kv *mvcc
 func (v *view) agree(ctx context.Context, key string, revision int64) {
 	ctx, cancel := context.WithTimeout(ctx, lag)
 	defer cancel()
-	if !v.wait(ctx, func() bool {
+	if !v.Wait(ctx, func() bool {
 		kv := v.keys[key]
 		return v.ready && (kv == nil && revision == 0 || v.revision >= revision && revision > 0)
 	}) {
 		v.doubt(nil)
 	}
 }
+
+// followed is whether a watch follows the keys.
+func (v *view) followed() bool { return v.ready }
 
 // snapshot builds one when the view is followed and shows our own writes.
 func (v *view) snapshot() *cluster.Snapshot {

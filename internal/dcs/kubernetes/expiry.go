@@ -27,7 +27,7 @@ func (v *view) observe(r record, at cluster.Revision) {
 	}
 	l.record, l.seen, l.ended = r, v.config.Clock(), false
 	if v.holder() != held {
-		v.news = v.revision
+		v.News = v.revision
 	}
 	v.arm()
 }
@@ -48,7 +48,7 @@ func (v *view) left() time.Duration {
 
 // arm sets the timer for the end of the lock.
 func (v *view) arm() {
-	if v.lock.holder != "" && !v.closed {
+	if v.lock.holder != "" && !v.Closed {
 		v.expiry.Reset(max(v.left(), 0) + time.Millisecond)
 	}
 }
@@ -59,7 +59,7 @@ func (v *view) confirm(asked time.Time) {
 	if l := &v.lock; l.holder != "" && !l.ended && asked.After(l.seen.Add(l.lasts(ttl))) {
 		l.ended = true
 		v.revision++
-		v.news, v.built = v.revision, nil
+		v.News, v.built = v.revision, nil
 	}
 }
 
@@ -72,25 +72,25 @@ func (s *Store) expire(ctx context.Context) {
 			return
 		case <-v.expiry.C:
 		}
-		v.mu.Lock()
+		v.Lock()
 		left, over := v.left(), v.lock.holder == "" || v.lock.ended
 		if !over && left > 0 { // the machine slept, or the lock was renewed
 			v.arm()
 		}
-		v.mu.Unlock()
+		v.Unlock()
 		if over || left > 0 {
 			continue
 		}
 		limited, cancel := s.client.limited(ctx)
 		err := s.fetch(limited, s.config.lockID())
 		cancel()
-		v.mu.Lock()
+		v.Lock()
 		if err != nil {
 			v.distrust()
 		}
 		if !v.lock.ended && v.lock.holder != "" {
 			v.expiry.Reset(max(v.left(), time.Second))
 		}
-		v.mu.Unlock()
+		v.Unlock()
 	}
 }

@@ -56,12 +56,12 @@ func (s *Store) followOnce(ctx context.Context, k kind) error {
 // list reads all objects of a kind. Without a resourceVersion the answer is at least as new as any finished write
 // (Kubernetes, "API concepts", "Resource versions"); a server that breaks this is not believed, for as long as a ttl.
 func (s *Store) list(ctx context.Context, k kind) error {
-	s.view.mu.Lock()
+	s.view.Lock()
 	floor := s.view.streams[k].at
 	for _, o := range s.view.known[k] {
 		floor = max(floor, o.version())
 	}
-	s.view.mu.Unlock()
+	s.view.Unlock()
 	_, _, retryTimeout := s.config.Timing()
 	ctx, cancel := context.WithTimeout(ctx, retryTimeout)
 	defer cancel()
@@ -99,9 +99,9 @@ func (s *Store) events(outer context.Context, k kind, resumed bool) error {
 	_, _, retryTimeout := s.config.Timing()
 	overdue := time.AfterFunc(retryTimeout, cancel)
 	defer overdue.Stop()
-	s.view.mu.Lock()
+	s.view.Lock()
 	from := s.view.streams[k].at
-	s.view.mu.Unlock()
+	s.view.Unlock()
 	answer, err := s.client.open(ctx, http.MethodGet, s.config.path(k), url.Values{
 		"labelSelector": {s.config.selector()}, "watch": {"true"}, "resourceVersion": {strconv.FormatInt(int64(from), 10)},
 		"allowWatchBookmarks": {"true"}, "timeoutSeconds": {watchFor()},
@@ -175,31 +175,31 @@ func (s *Store) event(k kind, what string, text json.RawMessage) error {
 // fetch reads one object into the view. It is no error when there is none.
 func (s *Store) fetch(ctx context.Context, i id) error {
 	v := s.view
-	v.mu.Lock()
+	v.Lock()
 	before := v.known[i.kind][i.name].version()
-	v.mu.Unlock()
+	v.Unlock()
 	asked := s.config.Clock()
 	o := &object{}
 	err := s.client.read(ctx, s.config.path(i.kind)+"/"+i.name, nil, o)
 	switch {
 	case says(err, http.StatusNotFound):
-		v.mu.Lock()
+		v.Lock()
 		if v.known[i.kind][i.name].version() == before { // nothing newer came meanwhile
 			v.gone[i.kind][i.name] = before
 			v.drop(i.kind, i.name, v.revision)
 		}
-		v.tell()
-		v.mu.Unlock()
+		v.Tell()
+		v.Unlock()
 	case err != nil:
 		return err
 	default:
 		v.apply(i.kind, o, false)
 	}
 	if i == v.lockID {
-		v.mu.Lock()
+		v.Lock()
 		v.confirm(asked)
-		v.tell()
-		v.mu.Unlock()
+		v.Tell()
+		v.Unlock()
 	}
 	return nil
 }

@@ -105,9 +105,9 @@ func (s *Store) hold(ctx context.Context, what string, next func(r record, ended
 	defer cancel()
 	where := s.config.lockID()
 	for try, fetched := 0, false; ; try++ {
-		s.view.mu.Lock()
+		s.view.Lock()
 		now, pod, ended := s.view.known[where.kind][where.name], s.view.known[pods][s.config.Name], s.view.lock.ended
-		s.view.mu.Unlock()
+		s.view.Unlock()
 		if to := markOf(now).to(); to != "" {
 			return dcs.Lock{}, fmt.Errorf("%s leader lock %s: %w to %s", what, where.name, errMoved, to)
 		}
@@ -147,9 +147,9 @@ func (s *Store) lead(session string) {
 	s.mu.Lock()
 	s.session = session
 	s.mu.Unlock()
-	s.view.mu.Lock()
-	s.view.tell()
-	s.view.mu.Unlock()
+	s.view.Lock()
+	s.view.Tell()
+	s.view.Unlock()
 }
 
 // leading is whether this process holds the lock in our view. The caller holds the view's mu.

@@ -42,9 +42,9 @@ func (s *Store) patchPod(ctx context.Context) error {
 	if s.config.Layout == Endpoints && !guarded {
 		s.guard(ctx)
 	}
-	s.view.mu.Lock()
+	s.view.Lock()
 	pod, leads, to := s.view.known[pods][m.Name], s.leading(), s.view.moved()
-	s.view.mu.Unlock()
+	s.view.Unlock()
 	if to != "" {
 		return fmt.Errorf("patch pod %s: %w to %s", m.Name, errMoved, to) // who leads is told there
 	}
@@ -75,9 +75,9 @@ func (s *Store) patchPod(ctx context.Context) error {
 // ours, or got its address only now.
 func (s *Store) address(ctx context.Context, pod *object) error {
 	where := s.config.lockID()
-	s.view.mu.Lock()
+	s.view.Lock()
 	now, leads := s.view.known[where.kind][where.name], s.leading()
-	s.view.mu.Unlock()
+	s.view.Unlock()
 	if now == nil || !leads {
 		return nil // what this process does not hold is not its to point at
 	}
@@ -122,7 +122,7 @@ func (c *Config) podLabels(m *cluster.Member, leads bool) fields {
 // tend keeps the role in the pod's labels true: they change with the lock, not with the next announcement.
 func (s *Store) tend(ctx context.Context) {
 	pause := time.Duration(0)
-	for s.view.wait(ctx, func() bool {
+	for s.view.Wait(ctx, func() bool {
 		leads := s.leading()
 		s.mu.Lock()
 		defer s.mu.Unlock()

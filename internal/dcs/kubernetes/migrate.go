@@ -147,8 +147,8 @@ func (s *Store) move(ctx context.Context, to Layout, session string) error {
 
 // strangers are the members that run something else, or have not said what.
 func (s *Store) strangers() (all []string) {
-	s.view.mu.Lock()
-	defer s.view.mu.Unlock()
+	s.view.Lock()
+	defer s.view.Unlock()
 	for name, pod := range s.view.known[pods] {
 		m, err := cluster.DecodeMember(name, []byte(pod.Metadata.Annotations["status"]), 0, "")
 		if err != nil || m.Regent == "" {

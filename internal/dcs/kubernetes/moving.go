@@ -111,7 +111,7 @@ func (m *Moving) open(ctx context.Context, layout Layout, before *Store) (*Store
 	next.found = true
 	next.mu.Unlock()
 	if before != nil {
-		if !next.view.wait(ctx, next.view.followed) {
+		if !next.view.Wait(ctx, next.view.followed) {
 			next.Close()
 			return nil, errClosed
 		}
@@ -139,9 +139,9 @@ func (m *Moving) stay(ctx context.Context, s *Store) {
 	again := time.NewTimer(max(loopWait/10, 100*time.Millisecond))
 	defer again.Stop()
 	for {
-		s.view.mu.Lock()
-		moved, used, changed := s.view.moved() != "", s.view.lock.acquired != "", s.view.changed
-		s.view.mu.Unlock()
+		s.view.Lock()
+		moved, used, changed := s.view.moved() != "", s.view.lock.acquired != "", s.view.Changed()
+		s.view.Unlock()
 		if used {
 			again.Stop()
 		}
@@ -161,8 +161,8 @@ func (m *Moving) stay(ctx context.Context, s *Store) {
 }
 
 func (s *Store) movedTo() Layout {
-	s.view.mu.Lock()
-	defer s.view.mu.Unlock()
+	s.view.Lock()
+	defer s.view.Unlock()
 	return s.view.moved()
 }
 

@@ -53,10 +53,10 @@ func open(ctx context.Context, config Config, before *Store) (*Store, error) {
 	following, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Store{config: &config, view: newView(&config), stop: stop, patching: make(chan struct{}, 1)}
 	if before != nil {
-		before.view.mu.Lock()
+		before.view.Lock()
 		s.view.revision = before.view.revision
-		before.view.mu.Unlock()
-		s.view.news = s.view.revision + 1
+		before.view.Unlock()
+		s.view.News = s.view.revision + 1
 		before.mu.Lock()
 		s.session, s.ttl, s.guarded = before.session, before.ttl, before.guarded
 		before.mu.Unlock()
@@ -108,34 +108,20 @@ func (s *Store) Snapshot(ctx context.Context) (*cluster.Snapshot, error) {
 	ctx, cancel := s.client.limited(ctx)
 	defer cancel()
 	var snapshot *cluster.Snapshot
-	if !s.view.wait(ctx, func() bool {
+	if !s.view.Wait(ctx, func() bool {
 		snapshot = s.view.snapshot()
 		return snapshot != nil
 	}) {
-		s.view.mu.Lock()
-		cause := s.view.cause
-		s.view.mu.Unlock()
+		s.view.Lock()
+		cause := s.view.Cause
+		s.view.Unlock()
 		return nil, fmt.Errorf("snapshot: %w: no current view of the objects in time: %w", dcs.ErrUnavailable, errors.Join(cause, ctx.Err()))
 	}
 	return snapshot, nil
 }
 
 func (s *Store) Watch(ctx context.Context, after cluster.Revision) error {
-	v := s.view
-	v.mu.Lock()
-	breaks, away := v.breaks, v.breaks > 0 && !v.followed()
-	v.mu.Unlock()
-	broken := false
-	if v.wait(ctx, func() bool {
-		broken = away || v.breaks != breaks
-		return v.news > after || broken
-	}) && !broken {
-		return nil
-	}
-	if err := ctx.Err(); err != nil && !broken {
-		return err
-	}
-	return fmt.Errorf("watch %s: %w: the connection broke", s.config.base(), dcs.ErrUnavailable)
+	return s.view.Watch(ctx, after, s.config.base(), s.view.followed)
 }
 
 func (s *Store) Put(ctx context.Context, key string, value []byte, prev cluster.Revision) (cluster.Revision, error) {
@@ -167,9 +153,9 @@ func (s *Store) swap(ctx context.Context, what, key string, to []byte, prev clus
 	ctx, cancel := s.client.limited(ctx)
 	defer cancel()
 	for try, fetched := 0, false; ; try++ {
-		s.view.mu.Lock()
+		s.view.Lock()
 		have, now := s.view.keys[key], s.view.known[where.kind][where.name]
-		s.view.mu.Unlock()
+		s.view.Unlock()
 		if absent := to == nil && have.Value == nil; have.Revision != prev || absent && !fetched {
 			if fetched {
 				return 0, fmt.Errorf("%s %s in %s: have revision %d, want %d: %w", what, key, where.name, have.Revision, prev, dcs.ErrConflict)

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/regent-ha/regent/internal/cluster"
@@ -19,20 +18,15 @@ type view struct {
 	config *Config
 	lockID id
 
-	mu       sync.Mutex
+	dcs.Following
 	streams  [kinds]stream
 	used     []kind
-	closed   bool
 	known    [kinds]map[string]*object
 	gone     [kinds]map[string]cluster.Revision // versions of deletions
 	keys     map[string]cluster.KeyValue        // but for the lock, whose end is a matter of time
 	lock     lockView
 	revision cluster.Revision // ours: grows with every change, and is never below a version that has been seen
-	news     cluster.Revision // the last change that Watch returns for
-	breaks   int              // how often a watch broke
-	cause    error            // why it broke last
 	built    *cluster.Snapshot
-	changed  chan struct{}
 	expiry   *time.Timer
 }
 
@@ -46,7 +40,7 @@ type stream struct {
 }
 
 func newView(c *Config) *view {
-	v := &view{config: c, lockID: c.lockID(), used: c.followed(), expiry: time.NewTimer(time.Hour), keys: map[string]cluster.KeyValue{}, changed: make(chan struct{})}
+	v := &view{config: c, lockID: c.lockID(), used: c.followed(), expiry: time.NewTimer(time.Hour), keys: map[string]cluster.KeyValue{}}
 	for k := range kinds {
 		v.known[k], v.gone[k] = map[string]*object{}, map[string]cluster.Revision{}
 	}
@@ -56,8 +50,8 @@ func newView(c *Config) *view {
 // load replaces a kind by a list. floor is from before the list was asked for; asked is when that was. It returns false
 // when the list is older than what was known then: the server behind it lags.
 func (v *view) load(k kind, list []*object, at, floor cluster.Revision, asked time.Time) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.Lock()
+	defer v.Unlock()
 	if at < floor {
 		return false
 	}
@@ -76,14 +70,14 @@ func (v *view) load(k kind, list []*object, at, floor cluster.Revision, asked ti
 	if k == v.lockID.kind {
 		v.confirm(asked)
 	}
-	v.tell()
+	v.Tell()
 	return true
 }
 
 // reset forgets a kind: its API server was restored from a backup. Nothing of before may be the base of a write.
 func (v *view) reset(k kind) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.Lock()
+	defer v.Unlock()
 	for name := range v.known[k] {
 		v.drop(k, name, 0)
 	}
@@ -92,30 +86,30 @@ func (v *view) reset(k kind) {
 
 // apply takes one object in, from a watch or from the answer to a request of ours.
 func (v *view) apply(k kind, o *object, own bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.Lock()
+	defer v.Unlock()
 	v.take(k, o)
 	if s := &v.streams[k]; own && s.ready && o.version() > s.at && s.since.IsZero() {
 		s.owed, s.since = o.version(), v.config.Clock()
 	}
-	v.tell()
+	v.Tell()
 }
 
 // remove takes a deletion in.
 func (v *view) remove(k kind, name string, at cluster.Revision) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.Lock()
+	defer v.Unlock()
 	if have := v.known[k][name]; have.version() <= at {
 		v.gone[k][name] = at
 		v.drop(k, name, at)
 	}
-	v.tell()
+	v.Tell()
 }
 
 // reached says that the watch of a kind has come to that version.
 func (v *view) reached(k kind, at cluster.Revision) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.Lock()
+	defer v.Unlock()
 	v.progress(k, at)
 }
 
@@ -197,57 +191,51 @@ func (v *view) put(key string, text []byte, at cluster.Revision, existence bool)
 		v.keys[key] = cluster.KeyValue{Key: key, Value: text, Revision: at}
 	}
 	if dcs.Wakes(key, existence) {
-		v.news = v.revision
+		v.News = v.revision
 	}
-}
-
-// tell wakes all who wait. The caller holds mu.
-func (v *view) tell() {
-	close(v.changed)
-	v.changed = make(chan struct{})
 }
 
 // start says that a watch follows a kind now; restart ends it. It returns false when the watch goes on from where another
 // one ended, and the view came into doubt meanwhile.
 func (v *view) start(k kind, restart context.CancelFunc, resumed bool) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.Lock()
+	defer v.Unlock()
 	if resumed && !v.streams[k].ready {
 		return false
 	}
 	v.streams[k].ready, v.streams[k].restart, v.streams[k].since = true, restart, time.Time{}
-	v.tell()
+	v.Tell()
 	return true
 }
 
 // stop says that nothing follows a kind any more.
 func (v *view) stop(k kind, cause error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.cause = cause
+	v.Lock()
+	defer v.Unlock()
+	v.Cause = cause
 	if v.streams[k].ready {
-		v.breaks++
+		v.Breaks++
 	}
 	v.streams[k].ready = false
-	v.tell()
+	v.Tell()
 }
 
 // close ends all waiting.
 func (v *view) close() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.closed, v.cause = true, errClosed
+	v.Lock()
+	defer v.Unlock()
+	v.Closed, v.Cause = true, errClosed
 	v.expiry.Stop()
 	for k := range v.streams {
 		v.streams[k].ready = false
 	}
-	v.tell()
+	v.Tell()
 }
 
 // doubt begins all watches anew: what they told is to be read again first.
 func (v *view) doubt() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.Lock()
+	defer v.Unlock()
 	v.distrust()
 }
 
@@ -256,36 +244,16 @@ func (v *view) distrust() {
 		if s := &v.streams[k]; s.ready {
 			s.ready = false
 			s.restart()
-			v.breaks++
-			v.tell()
-		}
-	}
-}
-
-// wait returns true once ok holds, with mu held in ok; false when ctx ended or the store was closed.
-func (v *view) wait(ctx context.Context, ok func() bool) bool {
-	for {
-		v.mu.Lock()
-		good, closed, changed := ok(), v.closed, v.changed
-		v.mu.Unlock()
-		if closed {
-			return false
-		}
-		if good {
-			return true
-		}
-		select {
-		case <-ctx.Done():
-			return false
-		case <-changed:
+			v.Breaks++
+			v.Tell()
 		}
 	}
 }
 
 // get returns an object as it is known.
 func (v *view) get(i id) *object {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.Lock()
+	defer v.Unlock()
 	return v.known[i.kind][i.name]
 }
 

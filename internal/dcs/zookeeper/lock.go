@@ -44,9 +44,9 @@ func (s *Store) locked(ctx context.Context, what string, call func(context.Conte
 
 // dead is an error once the store has been closed.
 func (v *view) dead() error {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.closed {
+	v.Lock()
+	defer v.Unlock()
+	if v.Closed {
 		return unavailable("call", errClosed)
 	}
 	return nil

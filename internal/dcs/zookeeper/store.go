@@ -89,13 +89,13 @@ func (s *Store) Snapshot(ctx context.Context) (*cluster.Snapshot, error) {
 	ctx, cancel := s.config.bounded(ctx)
 	defer cancel()
 	var snapshot *cluster.Snapshot
-	if !s.view.wait(ctx, func() bool {
+	if !s.view.Wait(ctx, func() bool {
 		snapshot = s.view.snapshot()
 		return snapshot != nil
 	}) {
-		s.view.mu.Lock()
-		defer s.view.mu.Unlock()
-		return nil, unavailable("snapshot", errors.Join(errNotInTime, s.view.cause, ctx.Err()))
+		s.view.Lock()
+		defer s.view.Unlock()
+		return nil, unavailable("snapshot", errors.Join(errNotInTime, s.view.Cause, ctx.Err()))
 	}
 	return snapshot, nil
 }
@@ -103,21 +103,7 @@ func (s *Store) Snapshot(ctx context.Context) (*cluster.Snapshot, error) {
 var errNotInTime = errors.New("no current view of the nodes in time")
 
 func (s *Store) Watch(ctx context.Context, after cluster.Revision) error {
-	v := s.view
-	v.mu.Lock()
-	breaks, away := v.breaks, v.breaks > 0 && !v.ready
-	v.mu.Unlock()
-	broken := false
-	if v.wait(ctx, func() bool {
-		broken = away || v.breaks != breaks
-		return v.news > int64(after) || broken
-	}) && !broken {
-		return nil
-	}
-	if err := ctx.Err(); err != nil && !broken {
-		return err
-	}
-	return fmt.Errorf("watch %s: %w: the connection broke", v.root, dcs.ErrUnavailable)
+	return s.view.Watch(ctx, after, s.view.root, s.view.followed)
 }
 
 // write sends requests over the reader's connection, once.

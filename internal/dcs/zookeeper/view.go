@@ -8,7 +8,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/regent-ha/regent/internal/cluster"
@@ -27,26 +26,21 @@ type node struct {
 type view struct {
 	root string
 
-	mu      sync.Mutex
+	dcs.Following
 	ready   bool // a watch follows it
-	closed  bool
 	conn    *conn
 	seen    int64           // the newest transaction that this connection, or one before, told of
 	wanted  int64           // our own writes over other connections: a snapshot must not be older
-	news    int64           // the last change that Watch returns for
 	doubted bool            // a round trip has to show that the servers are still there
-	breaks  int             // how often the watch broke
-	cause   error           // why it broke last
 	nodes   map[string]node // by relative key
 	events  int             // how many came
 	dirty   map[string]int  // to be read again: the number of its last event
 	prior   *cluster.Snapshot
 	built   bool // prior is of this moment
-	changed chan struct{}
 }
 
 func newView(root string) *view {
-	return &view{root: root, changed: make(chan struct{}), nodes: map[string]node{}, dirty: map[string]int{}}
+	return &view{root: root, nodes: map[string]node{}, dirty: map[string]int{}}
 }
 
 func (v *view) path(key string) string {
@@ -56,25 +50,24 @@ func (v *view) path(key string) string {
 	return v.root + "/" + key
 }
 
-// tell wakes all who wait. The caller holds mu.
+// tell wakes all who wait. The caller holds the lock.
 func (v *view) tell() {
 	v.built = false
-	close(v.changed)
-	v.changed = make(chan struct{})
+	v.Tell()
 }
 
 // begin takes the events of a new connection from now on.
 func (v *view) begin(c *conn) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.Lock()
+	defer v.Unlock()
 	v.conn, v.dirty = c, map[string]int{}
 }
 
 // event is told that something happened to the node at path.
 func (v *view) event(c *conn, path string) {
 	key, ours := strings.CutPrefix(path, v.root+"/")
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.Lock()
+	defer v.Unlock()
 	if ours && c == v.conn {
 		v.events++
 		v.dirty[key] = v.events
@@ -84,8 +77,8 @@ func (v *view) event(c *conn, path string) {
 
 // heard is told of the transaction in an answer, before the answer is handed out.
 func (v *view) heard(c *conn, zxid int64) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.Lock()
+	defer v.Unlock()
 	if c == v.conn && zxid > c.top {
 		c.top = zxid
 		v.seen = max(v.seen, zxid)
@@ -96,15 +89,15 @@ func (v *view) heard(c *conn, zxid int64) {
 // load replaces everything, and says that a watch follows from now on. The servers that know less than they did have been given an older copy
 // of their data, and there is nothing to wait for.
 func (v *view) load(c *conn, all map[string]node) (restored bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	old, first := v.nodes, v.news == 0
+	v.Lock()
+	defer v.Unlock()
+	old, first := v.nodes, v.News == 0
 	v.nodes = all
 	if restored = c.top < max(v.seen, v.wanted); restored {
 		v.seen, v.wanted = c.top, 0
 	}
 	if first || restored {
-		v.news = v.seen
+		v.News = cluster.Revision(v.seen)
 	}
 	for key := range all {
 		v.compare(key, old)
@@ -119,8 +112,8 @@ func (v *view) load(c *conn, all map[string]node) (restored bool) {
 
 // apply takes what reading told; a node with a later event than marks says is read again.
 func (v *view) apply(c *conn, now map[string]*node, marks map[string]int) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.Lock()
+	defer v.Unlock()
 	if c != v.conn {
 		return
 	}
@@ -152,21 +145,21 @@ func (v *view) compare(key string, old map[string]node) {
 		return
 	}
 	if dcs.Wakes(key, existence) {
-		v.news = v.seen
+		v.News = cluster.Revision(v.seen)
 	}
 }
 
 // todo returns what to read again, and whether to ask how far the servers are.
 func (v *view) todo() (marks map[string]int, ask bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.Lock()
+	defer v.Unlock()
 	return maps.Clone(v.dirty), v.doubted || v.seen < v.wanted
 }
 
 // proven takes note of a round trip.
 func (v *view) proven(c *conn) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.Lock()
+	defer v.Unlock()
 	if c == v.conn {
 		v.doubted = false
 		v.tell()
@@ -175,58 +168,41 @@ func (v *view) proven(c *conn) {
 
 // stop says that nothing follows any more.
 func (v *view) stop(cause error, closed bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.cause = cause
+	v.Lock()
+	defer v.Unlock()
+	v.Cause = cause
 	if v.ready {
-		v.breaks++
+		v.Breaks++
 	}
-	v.ready, v.conn, v.closed = false, nil, v.closed || closed
+	v.ready, v.conn, v.Closed = false, nil, v.Closed || closed
 	v.tell()
 }
 
 // doubt asks for a sign of life before the next snapshot: a request elsewhere had no answer.
 func (v *view) doubt() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.Lock()
+	defer v.Unlock()
 	v.doubted = true
 	v.tell()
 }
 
 // want makes later snapshots wait for what we know has happened.
 func (v *view) want(zxid int64) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.Lock()
+	defer v.Unlock()
 	if zxid > v.wanted {
 		v.wanted = zxid
 		v.tell()
 	}
 }
 
-// wait returns true once ok holds, with mu held in ok; false when ctx ended or the store was closed.
-func (v *view) wait(ctx context.Context, ok func() bool) bool {
-	for {
-		v.mu.Lock()
-		good, closed, changed := ok(), v.closed, v.changed
-		v.mu.Unlock()
-		if good {
-			return true
-		}
-		if closed {
-			return false
-		}
-		select {
-		case <-ctx.Done():
-			return false
-		case <-changed:
-		}
-	}
-}
-
 // folders are nodes that only hold others.
 var folders = []string{strings.TrimSuffix(cluster.KeyMembers, "/"), path.Dir(cluster.KeyOptime), path.Dir(cluster.KeyBootstrap)}
 
-// snapshot builds one when the view is followed, read, and shows our own writes. The caller holds mu.
+// followed is whether a watch follows the nodes.
+func (v *view) followed() bool { return v.ready }
+
+// snapshot builds one when the view is followed, read, and shows our own writes. The caller holds the lock.
 func (v *view) snapshot() *cluster.Snapshot {
 	if !v.ready || v.doubted || len(v.dirty) > 0 || v.seen < v.wanted {
 		return nil
@@ -254,8 +230,8 @@ func (v *view) snapshot() *cluster.Snapshot {
 
 // get returns a node as the view has it.
 func (v *view) get(key string) (node, bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+	v.Lock()
+	defer v.Unlock()
 	n, ok := v.nodes[key]
 	return n, ok && v.ready && v.dirty[key] == 0
 }
@@ -263,10 +239,10 @@ func (v *view) get(key string) (node, bool) {
 // connection waits for the reader's connection.
 func (v *view) connection(ctx context.Context) (*conn, error) {
 	var c *conn
-	if !v.wait(ctx, func() bool { c = v.conn; return v.ready && c != nil }) {
-		v.mu.Lock()
-		defer v.mu.Unlock()
-		return nil, unavailable("connect", errorOr(v.cause, ctx.Err()))
+	if !v.Wait(ctx, func() bool { c = v.conn; return v.ready && c != nil }) {
+		v.Lock()
+		defer v.Unlock()
+		return nil, unavailable("connect", errorOr(v.Cause, ctx.Err()))
 	}
 	return c, nil
 }
@@ -354,9 +330,9 @@ func (s *Store) keepReading(ctx context.Context, c *conn) error {
 	defer ping.Stop()
 	_, _, retryTimeout := s.config.Timing()
 	for {
-		s.view.mu.Lock()
-		changed := s.view.changed
-		s.view.mu.Unlock()
+		s.view.Lock()
+		changed := s.view.Changed()
+		s.view.Unlock()
 		if marks, ask := s.view.todo(); len(marks) > 0 || ask {
 			limited, cancel := context.WithTimeout(ctx, retryTimeout)
 			err := s.readAgain(limited, c, marks, ask)
