@@ -35,7 +35,7 @@ deps: ## what this machine lacks, from the distribution: PostgreSQL
 
 .PHONY: test-deps
 test-deps:
-	@scripts/deps postgresql etcd zookeeper patroni haproxy pgbouncer keepalived
+	@scripts/deps postgresql etcd zookeeper consul patroni patroni-consul haproxy pgbouncer keepalived
 
 .PHONY: test
 test: test-deps build ## unit, transcripts, store contract, integration

@@ -1,0 +1,178 @@
+package consul_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/regent-ha/regent/internal/dcs"
+	"github.com/regent-ha/regent/internal/dcs/consul"
+	"github.com/regent-ha/regent/internal/dcs/consul/consultest"
+)
+
+// works has a store acquire and renew, write and read.
+func works(t *testing.T, s *consul.Store, name string) {
+	t.Helper()
+	lock := acquire(t, s, name, time.Minute)
+	if _, err := s.Renew(limited(t, 30*time.Second), lock); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Put(limited(t, 30*time.Second), "history", []byte("[]"), 0); err != nil {
+		t.Error(err)
+	}
+	awaits(t, s, name)
+}
+
+// Over TLS, each with a certificate.
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	ca, other := authority(t, dir, "ca"), authority(t, dir, "other")
+	ca.issue(t, dir, "server")
+	client, foreign := ca.issue(t, dir, "client"), other.issue(t, dir, "foreign")
+	file := func(name string) string { return filepath.Join(dir, name+".pem") }
+	server := consultest.Start(t, consultest.Settings{"cert_file": file("server"), "key_file": file("server"), "ca_file": file("ca"), "verify_incoming_https": true})
+	config := consul.Config{Address: server.HTTPS, TLS: true, CACert: file("ca"), Cert: client, Scope: "safe", Name: "a"}
+	works(t, open(t, config), "a")
+	for name, change := range map[string]func(*consul.Config){
+		"another authority":   func(c *consul.Config) { c.CACert = file("other") },
+		"system authorities":  func(c *consul.Config) { c.CACert = "" },
+		"no certificate":      func(c *consul.Config) { c.Cert = nil },
+		"another's":           func(c *consul.Config) { c.Cert = foreign },
+		"absent file":         func(c *consul.Config) { c.CACert = file("absent") },
+		"not TLS on our side": func(c *consul.Config) { c.TLS = false },
+	} {
+		c := config
+		change(&c)
+		if _, err := open(t, c).Put(limited(t, 5*time.Second), "config", []byte("{}"), 0); !errors.Is(err, dcs.ErrUnavailable) {
+			t.Errorf("%s: have %v, want ErrUnavailable", name, err)
+		}
+	}
+	config.CACert, config.Unverified = "", true
+	if _, err := open(t, config).Put(limited(t, 30*time.Second), "config", []byte("{}"), 0); err != nil {
+		t.Errorf("unverified: %v", err)
+	}
+}
+
+// Who has no token, or one that may not do it, is told so.
+func TestToken(t *testing.T) {
+	t.Parallel()
+	server := consultest.Start(t, consultest.Settings{"acl": map[string]any{
+		"enabled": true, "default_policy": "deny", "tokens": map[string]string{"master": consultest.Management, "agent": consultest.Management},
+	}})
+	token := func(name, rules string) string {
+		t.Helper()
+		policy, err := json.Marshal(map[string]string{"Name": name, "Rules": rules})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := limited(t, 30*time.Second)
+		if _, err := server.Ask(ctx, http.MethodPut, "/v1/acl/policy", string(policy)); err != nil {
+			t.Fatal(err)
+		}
+		text, err := server.Ask(ctx, http.MethodPut, "/v1/acl/token", `{"Policies":[{"Name":"`+name+`"}]}`)
+		var made struct{ SecretID string }
+		if err == nil {
+			err = json.Unmarshal([]byte(text), &made)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return made.SecretID
+	}
+	with := func(token string) *consul.Store {
+		return open(t, consul.Config{Address: server.Address, Scope: "ours", Name: "a", Live: func() consul.Live { return consul.Live{Token: token} }})
+	}
+	works(t, with(token("member", `key_prefix "service/ours/" {policy = "write"} session_prefix "" {policy = "write"}`)), "a")
+	for name, token := range map[string]string{
+		"none":           "",
+		"unknown":        "22222222-2222-2222-2222-222222222222",
+		"of another one": token("other", `key_prefix "service/other/" {policy = "write"} session_prefix "" {policy = "write"}`),
+	} {
+		s := with(token)
+		if _, err := s.Acquire(limited(t, 20*time.Second), "a", time.Minute); !errors.Is(err, dcs.ErrDenied) {
+			t.Errorf("%s: acquire: have %v, want ErrDenied", name, err)
+		}
+		if _, err := s.Put(limited(t, 20*time.Second), "config", []byte("{}"), 0); !errors.Is(err, dcs.ErrDenied) {
+			t.Errorf("%s: put: have %v, want ErrDenied", name, err)
+		}
+	}
+}
+
+type issuer struct {
+	certificate *x509.Certificate
+	key         *ecdsa.PrivateKey
+}
+
+func authority(t *testing.T, dir, name string) issuer {
+	t.Helper()
+	der, key := sign(t, name, &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, issuer{})
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writePEM(t, dir, name, der, nil)
+	return issuer{certificate, key}
+}
+
+// issue writes a certificate with its key, and returns how to load it.
+func (i issuer) issue(t *testing.T, dir, name string) func() (*tls.Certificate, error) {
+	t.Helper()
+	der, key := sign(t, name, &x509.Certificate{
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}, i)
+	file := writePEM(t, dir, name, der, key)
+	return func() (*tls.Certificate, error) {
+		pair, err := tls.LoadX509KeyPair(file, file)
+		return &pair, err
+	}
+}
+
+func sign(t *testing.T, name string, template *x509.Certificate, by issuer) ([]byte, *ecdsa.PrivateKey) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template.SerialNumber, template.Subject = big.NewInt(time.Now().UnixNano()), pkix.Name{CommonName: name}
+	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour)
+	if by.key == nil {
+		by = issuer{template, key}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, by.certificate, &key.PublicKey, by.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der, key
+}
+
+func writePEM(t *testing.T, dir, name string, der []byte, key *ecdsa.PrivateKey) string {
+	t.Helper()
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	if key != nil {
+		secret, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})...)
+	}
+	file := filepath.Join(dir, name+".pem")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
