@@ -52,10 +52,10 @@ func (n *names) lookup(_ context.Context, name string) ([]*net.SRV, error) {
 // eventually waits for what a server or the store's own goroutine does.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for end := within(t, 30*time.Second); !holds(); {
+	for end := within(t, patience); !holds(); {
 		select {
 		case <-end.Done():
-			t.Fatalf("have waited 30 s, want: %s", what)
+			t.Fatalf("have waited %s, want: %s", patience, what)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
@@ -78,7 +78,7 @@ func TestNameService(t *testing.T) {
 				suffix = "blue"
 			}
 			store := open(t, etcd.Config{SRV: "db.example", SRVSuffix: suffix, LookupSRV: n.lookup, Endpoints: []string{nowhere(t)}})
-			if _, err := store.Snapshot(within(t, 5*time.Second)); err != nil {
+			if _, err := store.Snapshot(within(t, patience)); err != nil {
 				t.Errorf("have %v, asked for %v", err, n.asked)
 			}
 		})
@@ -125,13 +125,13 @@ func TestLearnedMembers(t *testing.T) {
 	t.Parallel()
 	servers := etcdtest.StartThree(t)
 	store := open(t, etcd.Config{Endpoints: []string{servers[0].Address}, Learn: true})
-	lock, err := store.Acquire(within(t, 30*time.Second), "pg1", ttl)
+	lock, err := store.Acquire(within(t, patience), "pg1", ttl)
 	if err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "all members are known", func() bool { return store.Servers() == 3 })
 	servers[0].Kill()
-	if _, err := store.Renew(within(t, 10*time.Second), lock); err != nil {
+	if _, err := store.Renew(within(t, patience), lock); err != nil {
 		t.Errorf("renew without the configured server: %v", err)
 	}
 }

@@ -38,24 +38,24 @@ func TestDeadEndpoints(t *testing.T) {
 			t.Parallel()
 			store := open(t, etcd.Config{Endpoints: endpoints})
 			// Writing comes first: a conditional write must find its way without being sent twice, too.
-			if _, err := store.Put(within(t, 3*time.Second), "history", []byte("[]"), 0); err != nil && !errors.Is(err, dcs.ErrConflict) {
+			if _, err := store.Put(within(t, 12*time.Second), "history", []byte("[]"), 0); err != nil && !errors.Is(err, dcs.ErrConflict) {
 				t.Errorf("put: %v", err)
 			}
-			if _, err := store.Snapshot(within(t, 10*time.Second)); err != nil {
+			if _, err := store.Snapshot(within(t, patience)); err != nil {
 				t.Errorf("snapshot: %v", err)
 			}
 			began := time.Now()
-			if _, err := store.Snapshot(within(t, time.Second)); err != nil {
+			if _, err := store.Snapshot(within(t, patience)); err != nil {
 				t.Errorf("snapshot again: %v", err)
 			}
-			if took := time.Since(began); took > time.Second/2 {
+			if took := time.Since(began); took > patience/4 { // a silent endpoint is given a third of the time at least
 				t.Errorf("the second snapshot took %s: it went to the dead endpoint again", took)
 			}
 		})
 	}
 }
 
-// Three servers, of which one is killed: the lock stays, within a fraction of the ttl.
+// Three servers, of which one is killed: the lock stays.
 func TestEndpointIsKilled(t *testing.T) {
 	t.Parallel()
 	servers := etcdtest.StartThree(t)
@@ -64,23 +64,23 @@ func TestEndpointIsKilled(t *testing.T) {
 		endpoints = append(endpoints, s.Address)
 	}
 	store := open(t, etcd.Config{Endpoints: endpoints})
-	lock, err := store.Acquire(within(t, 30*time.Second), "pg1", ttl)
+	lock, err := store.Acquire(within(t, patience), "pg1", ttl)
 	if err != nil {
 		t.Fatal(err)
 	}
 	servers[0].Kill() // the one in use
-	if lock, err = store.Renew(within(t, 10*time.Second), lock); err != nil {
+	if lock, err = store.Renew(within(t, patience), lock); err != nil {
 		t.Fatalf("renew with one of three dead: %v", err)
 	}
-	if s, err := store.Snapshot(within(t, 10*time.Second)); err != nil || s.Leader.Name != "pg1" {
+	if s, err := store.Snapshot(within(t, patience)); err != nil || s.Leader.Name != "pg1" {
 		t.Fatalf("snapshot with one of three dead: have %+v, %v, want leader pg1", s, err)
 	}
 	servers[1].Kill() // no majority is left
 	// A server that was the leader may renew for up to two election timeouts after it lost the others. That is no
 	// danger: a newly elected one adds an election timeout to each lease (lease.Lessor, Promote).
-	for end := within(t, 10*time.Second); err == nil; {
+	for end := within(t, patience); err == nil; {
 		if end.Err() != nil {
-			t.Fatal("renewals with two of three dead go on for 10 s, want ErrUnavailable")
+			t.Fatal("renewals with two of three dead go on for a minute, want ErrUnavailable")
 		}
 		_, err = store.Renew(within(t, time.Second), lock)
 	}
@@ -88,10 +88,10 @@ func TestEndpointIsKilled(t *testing.T) {
 		t.Errorf("renew with two of three dead: have %v, want ErrUnavailable", err)
 	}
 	servers[0].Start(t)
-	if _, err = store.Renew(within(t, 30*time.Second), lock); err != nil {
+	if _, err = store.Renew(within(t, patience), lock); err != nil {
 		t.Errorf("renew when one is back: %v", err)
 	}
-	if s, err := store.Snapshot(within(t, 10*time.Second)); err != nil || s.Leader.Name != "pg1" {
+	if s, err := store.Snapshot(within(t, patience)); err != nil || s.Leader.Name != "pg1" {
 		t.Errorf("snapshot when one is back: have %+v, %v, want leader pg1", s, err)
 	}
 }

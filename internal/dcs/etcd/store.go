@@ -33,7 +33,8 @@ type Store struct {
 var _ dcs.Store = (*Store)(nil)
 
 // Open returns at once also when no endpoint answers: calls then end with ErrUnavailable, and connecting goes on in the
-// background. With a user name it waits up to a second for the answer, and returns ErrDenied when that is a no.
+// background. With a user name it waits for the answer, a second or a tenth of retry_timeout if that is more, and
+// returns ErrDenied when that is a no.
 func Open(ctx context.Context, config Config) (*Store, error) {
 	config.complete()
 	if len(config.Endpoints) == 0 && config.SRV == "" {
@@ -60,7 +61,8 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 		s.pool.use(s.configured(ctx))
 	}
 	if as := config.account(); as.username != "" {
-		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		_, _, retryTimeout := config.Timing()
+		ctx, cancel := context.WithTimeout(ctx, max(time.Second, retryTimeout/10))
 		defer cancel()
 		err := s.pool.read(ctx, "auth", func(context.Context, *endpoint) (*pb.ResponseHeader, error) { return nil, nil })
 		if errors.Is(err, dcs.ErrDenied) {

@@ -17,6 +17,9 @@ import (
 	"github.com/regent-ha/regent/internal/dcs/kubernetes/kubetest"
 )
 
+// patience bounds what is to succeed, also on a machine that is slow or stands still for a while.
+const patience = time.Minute
+
 // bench is a fake API server with the pods of a cluster.
 type bench struct {
 	*testing.T
@@ -72,7 +75,7 @@ func (b *bench) ctx(limit time.Duration) context.Context {
 
 func (b *bench) acquire(s *kubernetes.Store, name string) dcs.Lock {
 	b.T.Helper()
-	lock, err := s.Acquire(b.ctx(10*time.Second), name, time.Minute)
+	lock, err := s.Acquire(b.ctx(patience), name, time.Minute)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -82,7 +85,7 @@ func (b *bench) acquire(s *kubernetes.Store, name string) dcs.Lock {
 // until looks at new snapshots until one satisfies ok.
 func (b *bench) until(s *kubernetes.Store, what string, ok func(*cluster.Snapshot) bool) *cluster.Snapshot {
 	b.T.Helper()
-	ctx := b.ctx(20 * time.Second)
+	ctx := b.ctx(patience)
 	for {
 		have, err := s.Snapshot(ctx)
 		if err == nil && ok(have) {
@@ -132,7 +135,7 @@ func TestRenewalThatLosesARaceLooksAgain(t *testing.T) {
 			}
 			return kubetest.Fault{}
 		})
-		renewed, err := a.Renew(b.ctx(5*time.Second), lock)
+		renewed, err := a.Renew(b.ctx(patience), lock)
 		if err != nil || !renewed.Deadline.After(lock.Deadline) || renewed.Session != lock.Session {
 			b.Errorf("have %+v, %v, want the same lock for longer than %+v", renewed, err, lock)
 		}
@@ -152,10 +155,10 @@ func TestOlderProcessOfOurNameLosesTheLock(t *testing.T) {
 		before := b.acquire(old, "a")
 		fresh := b.open("a")
 		after := b.acquire(fresh, "a")
-		if _, err := old.Renew(b.ctx(5*time.Second), before); !errors.Is(err, dcs.ErrNotHeld) {
+		if _, err := old.Renew(b.ctx(patience), before); !errors.Is(err, dcs.ErrNotHeld) {
 			b.Errorf("renewal by the old process: have %v, want ErrNotHeld", err)
 		}
-		if _, err := fresh.Renew(b.ctx(5*time.Second), after); err != nil {
+		if _, err := fresh.Renew(b.ctx(patience), after); err != nil {
 			b.Errorf("renewal by the new process: %v", err)
 		}
 	})
@@ -167,26 +170,27 @@ func TestRefusalsOfARenewal(t *testing.T) {
 		fault func(n int64) kubetest.Fault
 		want  error
 		sent  func(n int64) bool
+		limit time.Duration
 	}{
-		{"403 that passes", func(n int64) kubetest.Fault { return kubetest.Fault{Status: or(n < 3, 403)} }, nil, func(n int64) bool { return n == 3 }},
-		{"403 that stays", func(int64) kubetest.Fault { return kubetest.Fault{Status: 403} }, dcs.ErrUnavailable, func(n int64) bool { return n > 2 }},
-		{"429 that passes", func(n int64) kubetest.Fault { return kubetest.Fault{Status: or(n < 2, 429)} }, nil, func(n int64) bool { return n == 2 }},
-		{"500: nobody knows", func(n int64) kubetest.Fault { return kubetest.Fault{Status: 500, Done: true} }, dcs.ErrUnavailable, func(n int64) bool { return n == 1 }},
-		{"no answer", func(n int64) kubetest.Fault { return kubetest.Fault{Drop: true, Done: true} }, dcs.ErrUnavailable, func(n int64) bool { return n == 1 }},
+		{"403 that passes", func(n int64) kubetest.Fault { return kubetest.Fault{Status: or(n < 3, 403)} }, nil, func(n int64) bool { return n == 3 }, patience},
+		{"403 that stays", func(int64) kubetest.Fault { return kubetest.Fault{Status: 403} }, dcs.ErrUnavailable, func(n int64) bool { return n > 2 }, 5 * time.Second},
+		{"429 that passes", func(n int64) kubetest.Fault { return kubetest.Fault{Status: or(n < 2, 429)} }, nil, func(n int64) bool { return n == 2 }, patience},
+		{"500: nobody knows", func(n int64) kubetest.Fault { return kubetest.Fault{Status: 500, Done: true} }, dcs.ErrUnavailable, func(n int64) bool { return n == 1 }, patience},
+		{"no answer", func(n int64) kubetest.Fault { return kubetest.Fault{Drop: true, Done: true} }, dcs.ErrUnavailable, func(n int64) bool { return n == 1 }, patience},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, kubernetes.Endpoints)
 			a := b.open("a")
 			lock := b.acquire(a, "a")
 			sent := b.faultOn("PATCH", c.fault)
-			if _, err := a.Renew(b.ctx(2*time.Second), lock); !errors.Is(err, c.want) || errors.Is(err, dcs.ErrNotHeld) {
+			if _, err := a.Renew(b.ctx(c.limit), lock); !errors.Is(err, c.want) || errors.Is(err, dcs.ErrNotHeld) {
 				b.Errorf("have %v, want %v", err, c.want)
 			}
 			if !c.sent(sent.Load()) {
 				b.Errorf("have %d requests", sent.Load())
 			}
 			b.SetFault(nil)
-			if renewed, err := a.Renew(b.ctx(5*time.Second), lock); err != nil || renewed.Session != lock.Session {
+			if renewed, err := a.Renew(b.ctx(patience), lock); err != nil || renewed.Session != lock.Session {
 				b.Errorf("afterwards: have %+v, %v, want the lock", renewed, err)
 			}
 		})
@@ -222,12 +226,12 @@ func TestAnswersToAWrite(t *testing.T) {
 			b := newBench(t, kubernetes.Endpoints)
 			a := b.open("a", func(k *kubernetes.Config) { k.RetriableCodes = c.codes })
 			b.acquire(a, "a")
-			before, err := a.Snapshot(b.ctx(5 * time.Second))
+			before, err := a.Snapshot(b.ctx(patience))
 			if err != nil {
 				b.Fatal(err)
 			}
 			sent := b.faultOn("PATCH", c.fault)
-			if _, err := a.Put(b.ctx(5*time.Second), cluster.KeyStatus, []byte(`{"optime":7}`), before.Status.Revision); !errors.Is(err, c.want) {
+			if _, err := a.Put(b.ctx(patience), cluster.KeyStatus, []byte(`{"optime":7}`), before.Status.Revision); !errors.Is(err, c.want) {
 				b.Errorf("have %v, want %v", err, c.want)
 			}
 			b.SetFault(nil)
@@ -248,13 +252,13 @@ func TestPatchWithoutCreate(t *testing.T) {
 	b := newBench(t, kubernetes.Endpoints)
 	b.SetFault(func(r kubetest.Request) kubetest.Fault { return kubetest.Fault{Status: or(r.Method == "POST", 403)} })
 	a := b.open("a")
-	if _, err := a.Put(b.ctx(5*time.Second), cluster.KeySync, []byte(`{"leader":"a","quorum":0,"sync_standby":null}`), 0); !errors.Is(err, dcs.ErrDenied) {
+	if _, err := a.Put(b.ctx(patience), cluster.KeySync, []byte(`{"leader":"a","quorum":0,"sync_standby":null}`), 0); !errors.Is(err, dcs.ErrDenied) {
 		b.Errorf("put into an object that is not there: have %v, want ErrDenied", err)
 	}
 	// They are not found by the labels before they are patched.
 	b.Change("endpoints", "demo", map[string]any{"metadata": map[string]any{"annotations": map[string]any{"leader": "", "renewTime": ""}}})
 	b.Change("endpoints", "demo-sync", map[string]any{})
-	if _, err := a.Put(b.ctx(5*time.Second), cluster.KeySync, []byte(`{"leader":"a","quorum":0,"sync_standby":null}`), 0); err != nil {
+	if _, err := a.Put(b.ctx(patience), cluster.KeySync, []byte(`{"leader":"a","quorum":0,"sync_standby":null}`), 0); err != nil {
 		b.Error(err)
 	}
 	b.acquire(a, "a")
@@ -277,7 +281,7 @@ func TestTokenIsReadAgain(t *testing.T) {
 	lock := b.acquire(a, "a")
 	rotate("two")
 	valid.Store("Bearer two")
-	if _, err := a.Renew(b.ctx(5*time.Second), lock); err != nil {
+	if _, err := a.Renew(b.ctx(patience), lock); err != nil {
 		b.Errorf("renewal after the token was replaced: %v", err)
 	}
 }

@@ -68,16 +68,19 @@ func TestMoverDiesAtEveryStep(t *testing.T) {
 func moverDies(b *bench, to kubernetes.Layout, n int, done bool) {
 	const ttl = 2 * time.Second
 	x, y := b.moving("a", b.layout), b.moving("b", to)
-	b.must(x.Announce(b.ctx(5*time.Second), regent("a"), ttl))
-	b.must(y.Announce(b.ctx(5*time.Second), regent("b"), ttl))
-	lock, err := x.Acquire(b.ctx(5*time.Second), "a", ttl)
+	b.must(x.Announce(b.ctx(patience), regent("a"), ttl))
+	b.must(y.Announce(b.ctx(patience), regent("b"), ttl))
+	lock, err := x.Acquire(b.ctx(patience), "a", ttl)
 	b.must(err)
 	b.fill(x)
-	lock, err = x.Renew(b.ctx(5*time.Second), lock)
+	lock, err = x.Renew(b.ctx(patience), lock)
 	b.must(err)
-	b.sees(y, "the keys", func(s *cluster.Snapshot) bool { return complete(s, "a") })
+	b.seesWhile(y, "the keys", func() {
+		lock, err = x.Renew(b.ctx(patience), lock)
+		b.must(err)
+	}, func(s *cluster.Snapshot) bool { return complete(s, "a") })
 	d := &death{n: n, done: done, dead: make(chan struct{})}
-	b.must(x.AskToMove(b.ctx(5*time.Second), to))
+	b.must(x.AskToMove(b.ctx(patience), to))
 	b.SetFault(d.fault)
 	for alive := true; alive; {
 		if next, err := x.Renew(b.ctx(time.Second), lock); err == nil {
@@ -96,7 +99,7 @@ func moverDies(b *bench, to kubernetes.Layout, n int, done bool) {
 	x.Close()
 	d.end()
 	next := dcs.Lock{}
-	for limit := b.ctx(20 * time.Second); limit.Err() == nil && next.Holder == ""; {
+	for limit := b.ctx(patience); limit.Err() == nil && next.Holder == ""; {
 		s, err := y.Snapshot(limit)
 		if err == nil && s.Leader.Name == "" {
 			next, _ = y.Acquire(limit, "b", ttl) // what is refused now is tried again
@@ -120,8 +123,13 @@ func moverDies(b *bench, to kubernetes.Layout, n int, done bool) {
 			break
 		}
 	}
-	b.sees(y, "all keys in the new layout", func(s *cluster.Snapshot) bool { return complete(s, "b") })
-	b.sees(b.moving("b", b.layout), "the same by a new process", func(s *cluster.Snapshot) bool { return complete(s, "b") })
+	renew := func() {
+		next, err = y.Renew(b.ctx(patience), next)
+		b.must(err)
+	}
+	whole := func(s *cluster.Snapshot) bool { return complete(s, "b") }
+	b.seesWhile(y, "all keys in the new layout", renew, whole)
+	b.seesWhile(b.moving("b", b.layout), "the same by a new process", renew, whole)
 }
 
 // reign is a time during which a member believed that it leads.
@@ -155,9 +163,9 @@ func TestMovesUnderFaults(t *testing.T) {
 				s.Change("pods", name, map[string]any{"metadata": map[string]any{"labels": s.labels(), "annotations": map[string]any{"status": string(regent(name).Encode())}}})
 			}
 			first := s.moving("a", kubernetes.Endpoints) // the cluster exists
-			_, err := first.Acquire(s.ctx(5*time.Second), "a", time.Second)
+			_, err := first.Acquire(s.ctx(patience), "a", time.Second)
 			s.must(err)
-			_, err = first.Put(s.ctx(5*time.Second), cluster.KeySync, syncOf(1), 0)
+			_, err = first.Put(s.ctx(patience), cluster.KeySync, syncOf(1), 0)
 			s.must(err)
 			first.Close()
 			var mu sync.Mutex

@@ -45,7 +45,13 @@ func (b *bench) must(err error) {
 // sees waits until a member's snapshot satisfies ok.
 func (b *bench) sees(s dcs.Store, what string, ok func(*cluster.Snapshot) bool) *cluster.Snapshot {
 	b.T.Helper()
-	ctx := b.ctx(20 * time.Second)
+	return b.seesWhile(s, what, func() {}, ok)
+}
+
+// seesWhile is sees while somebody keeps a short lock alive.
+func (b *bench) seesWhile(s dcs.Store, what string, renew func(), ok func(*cluster.Snapshot) bool) *cluster.Snapshot {
+	b.T.Helper()
+	ctx := b.ctx(patience)
 	for {
 		have, err := s.Snapshot(ctx)
 		if err == nil && ok(have) {
@@ -54,6 +60,7 @@ func (b *bench) sees(s dcs.Store, what string, ok func(*cluster.Snapshot) bool) 
 		if ctx.Err() != nil {
 			b.Fatalf("%s: have %+v, %v", what, have, err)
 		}
+		renew()
 		after := cluster.Revision(0)
 		if have != nil {
 			after = have.Revision
@@ -71,7 +78,7 @@ func (b *bench) fill(s dcs.Store) {
 		cluster.KeyConfig: `{"ttl":30}`, cluster.KeyInitialize: "6979461716096839850", cluster.KeyHistory: `[[1,2,"x"]]`,
 		cluster.KeyStatus: `{"optime":17,"slots":{"b":17}}`, cluster.KeyFailsafe: `{"a":"http://a"}`, cluster.KeySync: `{"leader":"a","quorum":0,"sync_standby":"b"}`,
 	} {
-		if _, err := s.Put(b.ctx(5*time.Second), key, []byte(text), 0); err != nil {
+		if _, err := s.Put(b.ctx(patience), key, []byte(text), 0); err != nil {
 			b.Fatalf("put %s: %v", key, err)
 		}
 	}
@@ -100,24 +107,31 @@ func TestMoveOfALiveCluster(t *testing.T) {
 		t.Run(fmt.Sprintf("%s to %s", from, to), func(t *testing.T) {
 			b := newBench(t, from)
 			x, y := b.moving("a", from), b.moving("b", from)
-			b.must(x.Announce(b.ctx(5*time.Second), regent("a"), time.Minute))
-			b.must(y.Announce(b.ctx(5*time.Second), regent("b"), time.Minute))
-			lock, err := x.Acquire(b.ctx(5*time.Second), "a", time.Minute)
+			b.must(x.Announce(b.ctx(patience), regent("a"), time.Minute))
+			b.must(y.Announce(b.ctx(patience), regent("b"), time.Minute))
+			lock, err := x.Acquire(b.ctx(patience), "a", time.Minute)
 			b.must(err)
 			b.fill(x)
 			b.podLabel("a", "role", "primary")
 			before := b.sees(y, "the keys", func(s *cluster.Snapshot) bool { return complete(s, "a") })
 			lost := b.unlabelled()
-			b.must(y.AskToMove(b.ctx(5*time.Second), to))
+			b.must(y.AskToMove(b.ctx(patience), to))
 			b.sees(x, "the wish", func(*cluster.Snapshot) bool {
-				g, err := x.Migration(b.ctx(5*time.Second), to)
+				g, err := x.Migration(b.ctx(patience), to)
 				return err == nil && g.Wanted == to
 			})
-			moved, err := x.Renew(b.ctx(5*time.Second), lock)
-			b.must(err)
-			for range 3 { // the first one moves if the watch has told of the wish, and the second one finds itself moved
-				if moved, err = x.Renew(b.ctx(5*time.Second), moved); err != nil || moved.Session != lock.Session {
+			moved := lock
+			b.seesWhile(x, "the new layout", func() { // the first renewal moves if the watch has told of the wish, and the second one finds itself moved
+				if moved, err = x.Renew(b.ctx(patience), moved); err != nil || moved.Session != lock.Session {
 					b.Fatalf("renewal: have %+v, %v, want the same hold", moved, err)
+				}
+			}, func(*cluster.Snapshot) bool {
+				g, err := x.Migration(b.ctx(patience), to)
+				return err == nil && g.Layout == to
+			})
+			for range 2 {
+				if moved, err = x.Renew(b.ctx(patience), moved); err != nil || moved.Session != lock.Session {
+					b.Fatalf("renewal after the move: have %+v, %v, want the same hold", moved, err)
 				}
 			}
 			for _, s := range []*kubernetes.Moving{x, y, b.moving("b", from), b.moving("b", to)} {
@@ -125,10 +139,10 @@ func TestMoveOfALiveCluster(t *testing.T) {
 				if have.Revision < before.Revision {
 					b.Errorf("have revision %d after %d", have.Revision, before.Revision)
 				}
-				if _, err := s.Acquire(b.ctx(5*time.Second), "b", time.Minute); s != x && !errors.Is(err, dcs.ErrHeld) {
+				if _, err := s.Acquire(b.ctx(patience), "b", time.Minute); s != x && !errors.Is(err, dcs.ErrHeld) {
 					b.Errorf("acquisition by another: have %v, want ErrHeld", err)
 				}
-				if g, err := s.Migration(b.ctx(5*time.Second), to); err != nil || g.Layout != to || g.Wanted != "" {
+				if g, err := s.Migration(b.ctx(patience), to); err != nil || g.Layout != to || g.Wanted != "" {
 					b.Errorf("have %+v, %v, want that it lives in %s", g, err, to)
 				}
 			}
@@ -140,11 +154,11 @@ func TestMoveOfALiveCluster(t *testing.T) {
 			if text := b.Get(resource, name); !strings.Contains(text, "moved-to-"+string(to)) || !strings.Contains(text, "315360000") {
 				b.Errorf("the old lock: have %s, want it sealed", text)
 			}
-			if _, err := b.open("b").Acquire(b.ctx(5*time.Second), "b", time.Minute); err == nil {
+			if _, err := b.open("b").Acquire(b.ctx(patience), "b", time.Minute); err == nil {
 				b.Error("the old lock could be acquired")
 			}
-			b.must(x.Release(b.ctx(5*time.Second), moved))
-			if _, err := y.Acquire(b.ctx(5*time.Second), "b", time.Minute); err != nil {
+			b.must(x.Release(b.ctx(patience), moved))
+			if _, err := y.Acquire(b.ctx(patience), "b", time.Minute); err != nil {
 				b.Errorf("acquisition of the released lock: %v", err)
 			}
 		})

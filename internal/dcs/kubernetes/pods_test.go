@@ -20,18 +20,18 @@ func member(name string, role cluster.Role, state cluster.State) cluster.Member 
 
 func (b *bench) announce(s *kubernetes.Store, m cluster.Member) {
 	b.T.Helper()
-	if err := s.Announce(b.ctx(5*time.Second), m, time.Minute); err != nil {
+	if err := s.Announce(b.ctx(patience), m, time.Minute); err != nil {
 		b.Fatal(err)
 	}
 }
 
-// podLabel waits for a label of a pod: people and Services must see a change within a second.
+// podLabel waits for a label of a pod, while nobody announces anything.
 func (b *bench) podLabel(pod, label, want string) {
 	b.T.Helper()
 	var o struct {
 		Metadata struct{ Labels map[string]string }
 	}
-	for limit := b.ctx(time.Second); limit.Err() == nil; <-time.After(10 * time.Millisecond) {
+	for limit := b.ctx(patience); limit.Err() == nil; <-time.After(10 * time.Millisecond) {
 		o.Metadata.Labels = nil
 		if err := json.Unmarshal([]byte(b.Get("pods", pod)), &o); err != nil {
 			b.Fatal(err)
@@ -57,7 +57,7 @@ func TestRoleFollowsTheLock(t *testing.T) {
 		lock := b.acquire(a, "a")
 		b.podLabel("a", "role", "master")
 		b.podLabel("a", "tmp_role", "primary")
-		if err := a.Release(b.ctx(5*time.Second), lock); err != nil {
+		if err := a.Release(b.ctx(patience), lock); err != nil {
 			b.Fatal(err)
 		}
 		b.podLabel("a", "role", "replica")
@@ -76,7 +76,7 @@ func TestRoleIsTrueAfterTheEnd(t *testing.T) {
 		b.announce(a, member("a", cluster.Primary, cluster.Running))
 		lock := b.acquire(a, "a")
 		b.podLabel("a", "role", "primary")
-		if err := a.Release(b.ctx(5*time.Second), lock); err != nil {
+		if err := a.Release(b.ctx(patience), lock); err != nil {
 			b.Fatal(err)
 		}
 		a.Close()
@@ -137,13 +137,13 @@ func TestAddressThatComesLate(t *testing.T) {
 	}
 	b.Change("pods", "a", map[string]any{"status": map[string]any{"podIP": "10.0.0.7"}})
 	b.until(a, "the pod", func(s *cluster.Snapshot) bool { _, ok := s.Member("a"); return ok })
-	for limit := b.ctx(5 * time.Second); limit.Err() == nil && addresses(t, b.Get("endpoints", "demo")) == ""; <-time.After(10 * time.Millisecond) {
+	for limit := b.ctx(patience); limit.Err() == nil && addresses(t, b.Get("endpoints", "demo")) == ""; <-time.After(10 * time.Millisecond) {
 		b.announce(a, member("a", cluster.Primary, cluster.Running))
 	}
 	if have := addresses(t, b.Get("endpoints", "demo")); have != "10.0.0.7/a" {
 		b.Errorf("have %q, want the new address by the announcement", have)
 	}
-	if err := a.Release(b.ctx(5*time.Second), lock); err != nil {
+	if err := a.Release(b.ctx(patience), lock); err != nil {
 		b.Fatal(err)
 	}
 	if have := addresses(t, b.Get("endpoints", "demo")); have != "" {
@@ -158,10 +158,10 @@ func TestAddressStaysForASuccessor(t *testing.T) {
 			b := newBench(t, kubernetes.Endpoints)
 			a := b.open("a", func(c *kubernetes.Config) { c.PodIP = "10.0.0.1" })
 			lock := b.acquire(a, "a")
-			if _, err := a.Put(b.ctx(5*time.Second), cluster.KeyFailover, []byte(`{"leader":"a","member":"`+candidate+`"}`), 0); err != nil {
+			if _, err := a.Put(b.ctx(patience), cluster.KeyFailover, []byte(`{"leader":"a","member":"`+candidate+`"}`), 0); err != nil {
 				b.Fatal(err)
 			}
-			if err := a.Release(b.ctx(5*time.Second), lock); err != nil {
+			if err := a.Release(b.ctx(patience), lock); err != nil {
 				b.Fatal(err)
 			}
 			if have, _, _ := strings.Cut(addresses(t, b.Get("endpoints", "demo")), "/"); have != want {
@@ -214,7 +214,7 @@ func TestBypassTalksToTheServersThemselves(t *testing.T) {
 	b.until(a, "two looks", func(*cluster.Snapshot) bool { return a.Requests()["get endpoints"] > 1 })
 	b.announce(a, member("a", cluster.Replica, cluster.Running))
 	defer service.Cut()()
-	limit := b.ctx(5 * time.Second)
+	limit := b.ctx(patience)
 	_, err := a.Acquire(limit, "a", time.Minute)
 	for limit.Err() == nil && errors.Is(err, dcs.ErrUnavailable) { // on a connection of before the cut
 		_, err = a.Acquire(limit, "a", time.Minute)
@@ -229,17 +229,17 @@ func TestRemoveTakesOurObjectsOnly(t *testing.T) {
 		a := b.open("a")
 		b.announce(a, member("a", cluster.Replica, cluster.Running))
 		b.acquire(a, "a")
-		if _, err := a.Put(b.ctx(5*time.Second), cluster.KeyInitialize, nil, 0); err != nil {
+		if _, err := a.Put(b.ctx(patience), cluster.KeyInitialize, nil, 0); err != nil {
 			b.Fatal(err)
 		}
-		if _, err := a.Put(b.ctx(5*time.Second), cluster.KeyStatus, []byte(`{"optime":7}`), 0); err != nil {
+		if _, err := a.Put(b.ctx(patience), cluster.KeyStatus, []byte(`{"optime":7}`), 0); err != nil {
 			b.Fatal(err)
 		}
 		if have := b.until(a, "the keys", func(*cluster.Snapshot) bool { return true }); !have.Initialize.Present || have.Initialize.SystemID != "" {
 			b.Errorf("have %+v, want that somebody bootstraps", have.Initialize)
 		}
 		b.Change("endpoints", "demo-replicas", map[string]any{"metadata": map[string]any{"labels": b.labels()}})
-		if err := a.RemoveAll(b.ctx(5 * time.Second)); err != nil {
+		if err := a.RemoveAll(b.ctx(patience)); err != nil {
 			b.Fatal(err)
 		}
 		have := b.until(a, "an empty cluster", func(s *cluster.Snapshot) bool { return s.Leader.Name == "" })
@@ -306,7 +306,7 @@ func TestLockOfAnotherLayoutIsRespected(t *testing.T) {
 				continue
 			}
 			hold(b, "b")
-			if lock, err := a.Acquire(b.ctx(5*time.Second), "a", time.Minute); !errors.Is(err, dcs.ErrHeld) || !strings.Contains(err.Error(), "layout") {
+			if lock, err := a.Acquire(b.ctx(patience), "a", time.Minute); !errors.Is(err, dcs.ErrHeld) || !strings.Contains(err.Error(), "layout") {
 				b.Errorf("held in layout %s: have %+v, %v, want ErrHeld", layout, lock, err)
 			}
 			hold(b, "")

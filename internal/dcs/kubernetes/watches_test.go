@@ -31,9 +31,9 @@ func TestWatchThatEndsInOrderGoesOn(t *testing.T) {
 	<-time.After(1100 * time.Millisecond) // one that ends at once is a broken one
 	lists := a.Requests()["list configmaps"]
 	woken := make(chan error, 1)
-	go func() { woken <- a.Watch(b.ctx(10*time.Second), first.Revision) }()
+	go func() { woken <- a.Watch(b.ctx(patience), first.Revision) }()
 	b.CutWatches(false)
-	if _, err := a.Snapshot(b.ctx(time.Second)); err != nil {
+	if _, err := a.Snapshot(b.ctx(patience)); err != nil {
 		b.Errorf("snapshot between two watches: %v", err)
 	}
 	b.setConfig(`{"ttl":41}`)
@@ -60,7 +60,7 @@ func TestWatchThatBreaksReadsAgain(t *testing.T) {
 			b.setConfig(`{"ttl":40}`)
 			first := b.until(a, "the configuration", func(s *cluster.Snapshot) bool { return ttlOf(s) == 40*time.Second })
 			woken := make(chan error, 1)
-			go func() { woken <- a.Watch(b.ctx(10*time.Second), first.Revision) }()
+			go func() { woken <- a.Watch(b.ctx(patience), first.Revision) }()
 			b.SetFault(func(r kubetest.Request) kubetest.Fault { return kubetest.Fault{Drop: r.Method == "GET"} })
 			c.break_(b)
 			if err := <-woken; !errors.Is(err, dcs.ErrUnavailable) {
@@ -94,12 +94,12 @@ func TestGoneVersionReadsAgain(t *testing.T) {
 func TestStaleListIsRefused(t *testing.T) {
 	b := newBench(t, kubernetes.ConfigMaps)
 	a := b.open("a")
-	created, err := a.Put(b.ctx(5*time.Second), cluster.KeyConfig, []byte(`{"ttl":40}`), 0)
+	created, err := a.Put(b.ctx(patience), cluster.KeyConfig, []byte(`{"ttl":40}`), 0)
 	if err != nil {
 		b.Fatal(err)
 	}
 	heal := b.Freeze()
-	if _, err := a.Put(b.ctx(5*time.Second), cluster.KeyConfig, []byte(`{"ttl":41}`), created); err != nil {
+	if _, err := a.Put(b.ctx(patience), cluster.KeyConfig, []byte(`{"ttl":41}`), created); err != nil {
 		b.Fatal(err)
 	}
 	b.CutWatches(true)
@@ -120,11 +120,16 @@ func TestBookmarksMoveTheStart(t *testing.T) {
 	b.setConfig(`{"ttl":40}`)
 	b.until(a, "the configuration", func(s *cluster.Snapshot) bool { return ttlOf(s) == 40*time.Second })
 	<-time.After(1100 * time.Millisecond)
-	b.Bookmark("pods")
-	b.Bookmark("configmaps")
 	lists := a.Requests()["list configmaps"] + a.Requests()["list pods"]
-	<-time.After(100 * time.Millisecond) // nothing tells that a bookmark arrived
-	b.Compact()                          // refuses watches from before the bookmarks
+	for _, resource := range []string{"pods", "configmaps"} {
+		at := b.Bookmark(resource)
+		for limit := b.ctx(patience); a.Followed(resource) < at; <-time.After(time.Millisecond) { // nothing tells that it arrived
+			if limit.Err() != nil {
+				b.Fatalf("%s are followed up to %d, want up to the bookmark at %d", resource, a.Followed(resource), at)
+			}
+		}
+	}
+	b.Compact() // refuses watches from before the bookmarks
 	b.SetFault(func(r kubetest.Request) kubetest.Fault {
 		mu.Lock()
 		defer mu.Unlock()
@@ -148,22 +153,22 @@ func TestLockEndsOnlyWhenTheServerSaysSo(t *testing.T) {
 	proxy := dcstest.NewProxy(t, strings.TrimPrefix(b.URL, "http://"))
 	a := b.open("a")
 	watcher := b.open("b", func(c *kubernetes.Config) { c.Access.Kubeconfig = kubetest.Kubeconfig(t, "http://"+proxy.Address()) })
-	lock, err := a.Acquire(b.ctx(5*time.Second), "a", 2*time.Second)
+	lock, err := a.Acquire(b.ctx(patience), "a", 2*time.Second)
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.until(watcher, "the lock", func(s *cluster.Snapshot) bool { return s.Leader.Name == "a" })
-	heal := proxy.LoseAnswers() // the connections stay, and nothing comes
 	ctx, stop := context.WithCancel(b.Context())
 	var renewing sync.WaitGroup
 	renewing.Go(func() {
 		for ctx.Err() == nil {
-			if lock, err = a.Renew(b.ctx(5*time.Second), lock); err != nil {
+			if lock, err = a.Renew(b.ctx(patience), lock); err != nil {
 				b.Error(err)
 			}
 			<-time.After(300 * time.Millisecond)
 		}
 	})
+	b.until(watcher, "the lock", func(s *cluster.Snapshot) bool { return s.Leader.Name == "a" })
+	heal := proxy.LoseAnswers() // the connections stay, and nothing comes
 	free := func() bool {
 		s, err := watcher.Snapshot(b.ctx(100 * time.Millisecond))
 		return err == nil && s.Leader.Name == ""
@@ -181,7 +186,7 @@ func TestLockEndsOnlyWhenTheServerSaysSo(t *testing.T) {
 	if now := boottime.Now(); now.Before(lock.Deadline) {
 		b.Errorf("the lock ended %s before its deadline", lock.Deadline.Sub(now))
 	}
-	if _, err := watcher.Acquire(b.ctx(5*time.Second), "b", time.Minute); err != nil {
+	if _, err := watcher.Acquire(b.ctx(patience), "b", time.Minute); err != nil {
 		b.Errorf("acquire what has ended: %v; snapshot %+v", err, ended.Leader)
 	}
 }
@@ -190,14 +195,14 @@ func TestLockEndsOnlyWhenTheServerSaysSo(t *testing.T) {
 func TestWatchWakesAtTheEndOfALock(t *testing.T) {
 	eachLayout(t, func(b *bench) {
 		a, other := b.open("a"), b.open("b")
-		if _, err := a.Acquire(b.ctx(5*time.Second), "a", 2*time.Second); err != nil {
+		if _, err := a.Acquire(b.ctx(patience), "a", 5*time.Second); err != nil {
 			b.Fatal(err)
 		}
 		held := b.until(other, "the lock", func(s *cluster.Snapshot) bool { return s.Leader.Name == "a" })
-		if err := other.Watch(b.ctx(10*time.Second), held.Revision); err != nil {
+		if err := other.Watch(b.ctx(patience), held.Revision); err != nil {
 			b.Errorf("have %v, want to be woken", err)
 		}
-		if s, err := other.Snapshot(b.ctx(time.Second)); err != nil || s.Leader.Name != "" || s.Revision <= held.Revision {
+		if s, err := other.Snapshot(b.ctx(patience)); err != nil || s.Leader.Name != "" || s.Revision <= held.Revision {
 			b.Errorf("have %+v, %v, want no leader at a later revision than %d", s, err, held.Revision)
 		}
 	})
@@ -209,13 +214,13 @@ func TestRestoredServerIsBelievedInTheEnd(t *testing.T) {
 	a := b.open("a", func(c *kubernetes.Config) {
 		c.Timing = func() (ttl, loopWait, retryTimeout time.Duration) { return time.Second, time.Second, 5 * time.Second }
 	})
-	created, err := a.Put(b.ctx(5*time.Second), cluster.KeyConfig, []byte(`{"ttl":40}`), 0)
+	created, err := a.Put(b.ctx(patience), cluster.KeyConfig, []byte(`{"ttl":40}`), 0)
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.until(a, "the configuration", func(s *cluster.Snapshot) bool { return ttlOf(s) == 40*time.Second }) // and a watch
 	b.Freeze()
-	if _, err := a.Put(b.ctx(5*time.Second), cluster.KeyConfig, []byte(`{"ttl":41}`), created); err != nil {
+	if _, err := a.Put(b.ctx(patience), cluster.KeyConfig, []byte(`{"ttl":41}`), created); err != nil {
 		b.Fatal(err)
 	}
 	began := boottime.Now()

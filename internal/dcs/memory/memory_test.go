@@ -30,7 +30,7 @@ func TestContract(t *testing.T) {
 				t.Cleanup(func() { store.Close() })
 				return store
 			},
-			Clock: time.Now, TTL: 2 * time.Second, Long: time.Hour, Budget: 5 * time.Second,
+			Clock: time.Now, TTL: 2 * time.Second, Long: time.Hour, Budget: time.Minute,
 			Write:       func(_ testing.TB, key, value string) { server.Write(root+"/"+key, []byte(value)) },
 			Erase:       func(_ testing.TB, key string) { server.Erase(root + "/" + key) },
 			Expire:      func(_ testing.TB, name string) { server.Expire(name) },

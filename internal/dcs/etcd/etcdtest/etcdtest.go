@@ -103,7 +103,7 @@ func (s *Server) Kill() {
 // WaitReady returns when the server at address answers.
 func WaitReady(t testing.TB, address string) {
 	conn := connect(t, address)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	if _, err := pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte("x")}, grpc.WaitForReady(true)); err != nil {
 		t.Fatalf("wait for etcd %s: %v", address, err)
@@ -152,7 +152,7 @@ func Harness(t testing.TB, address string) dcstest.Harness {
 			t.Cleanup(func() { store.Close() })
 			return store
 		},
-		Clock: boottime.Now, TTL: 2 * time.Second, Long: 5 * time.Minute, Budget: 10 * time.Second,
+		Clock: boottime.Now, TTL: 2 * time.Second, Long: 5 * time.Minute, Budget: time.Minute,
 		Write: func(t testing.TB, key, value string) {
 			_, err := keys.Put(t.Context(), &pb.PutRequest{Key: []byte(prefix + key), Value: []byte(value)})
 			check(t, err)

@@ -264,7 +264,7 @@ func Harness(t testing.TB, kubeconfig string, layout kubernetes.Layout, moving b
 			t.Cleanup(func() { store.Close() })
 			return podded{store, func() { a.pod(t, name) }}
 		},
-		Clock: boottime.Now, TTL: 2 * time.Second, Long: 5 * time.Minute, Budget: 10 * time.Second,
+		Clock: boottime.Now, TTL: 2 * time.Second, Long: 5 * time.Minute, Budget: time.Minute,
 		Write:       func(t testing.TB, key, value string) { a.write(t, key, &value) },
 		Erase:       func(t testing.TB, key string) { a.write(t, key, nil) },
 		Cut:         func(t testing.TB, name string) func() { return proxy(t, name).Cut() },

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/regent-ha/regent/internal/cluster"
 )
 
 // Server keeps objects as the Kubernetes API does: versions, conditional merge patches, selectors, watches with bookmarks.
@@ -122,13 +124,14 @@ func (s *Server) Restore() {
 	s.events = slices.DeleteFunc(s.events, func(e event) bool { return e.version > s.version })
 }
 
-// Bookmark tells all watches how far they are.
-func (s *Server) Bookmark(resource string) {
+// Bookmark tells all watches of a resource how far they are: at that version.
+func (s *Server) Bookmark(resource string) (version cluster.Revision) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.version++
 	s.events = append(s.events, event{s.version, resource, "BOOKMARK", map[string]any{"metadata": map[string]any{"resourceVersion": fmt.Sprint(s.version)}}})
 	s.tell()
+	return cluster.Revision(s.version)
 }
 
 // Change does to one object what a stranger would; a nil patch deletes it. It is created when it is missing.
