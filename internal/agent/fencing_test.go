@@ -54,48 +54,57 @@ func in(d time.Duration) time.Time { return boottime.Now().Add(d) }
 
 func held(d time.Duration) ha.Lock { return ha.Lock{Held: true, Deadline: in(d)} }
 
-// left is in how many seconds the guard kills, -1 when it is not armed.
-func (f *fencing) left() int {
-	g := f.status()
-	if !g.Armed {
-		return -1
-	}
-	return int(g.Deadline.Sub(boottime.Now()).Round(time.Second) / time.Second)
+// at is when the guard kills, as far as can be told: not before the first moment, and not after the second one. ok is false when it is not armed.
+func (f *fencing) at() (from, to time.Time, ok bool) {
+	from = boottime.Now()
+	s := f.guard.State()
+	to = boottime.Now()
+	const rounding = 10 * time.Nanosecond
+	return from.Add(s.Left - rounding), to.Add(s.Left + rounding), s.Armed
 }
 
 // The whole life of a leader: armed before it is one, moved by renewals, left alone when the lock is lost, disarmed when seen down.
 func TestFencingFollowsTheLeader(t *testing.T) {
 	f, d := fenced(t, nil)
-	step := func(what string, want int) {
+	never := time.Time{}
+	step := func(what string, want time.Time) {
 		t.Helper()
-		if have := f.left(); have != want {
-			t.Errorf("%s: the guard kills in %d s, want %d (-1: never)", what, have, want)
+		from, to, armed := f.at()
+		switch {
+		case armed != !want.IsZero():
+			t.Errorf("%s: have an armed guard: %v, want it: %v", what, armed, !armed)
+		case armed && (want.Before(from) || want.After(to)):
+			t.Errorf("%s: the guard kills between %s and %s, want at %s", what, from, to, want)
 		}
 	}
-	none := time.Time{}
-	f.follow(false, false, ha.Lock{}, none)
-	f.renewed(in(30 * time.Second))
-	step("a renewal for a standby", -1)
-	if err := f.arm(held(20500 * time.Millisecond)); err != nil {
+	margin := guard.Margin(30 * time.Second)
+	end := in(time.Minute)
+	f.follow(false, false, ha.Lock{}, never)
+	f.renewed(end)
+	step("a renewal for a standby", never)
+	if err := f.arm(ha.Lock{Held: true, Deadline: end}); err != nil {
 		t.Fatal(err)
 	}
-	step("before the promotion", 20)
-	f.renewed(in(30500 * time.Millisecond))
-	step("renewed", 30)
-	f.follow(true, false, held(40500*time.Millisecond), none)
-	step("seen as a primary with the lock", 40)
-	f.follow(true, false, ha.Lock{Refused: true, Deadline: in(40500 * time.Millisecond)}, in(0))
-	step("the lock is lost: the old moment stays", 40)
-	f.follow(false, false, ha.Lock{}, none)
-	step("seen down", -1)
-	f.follow(true, false, held(30*time.Second), none)
-	f.follow(false, true, held(30*time.Second), none)
-	step("paused", -1)
+	step("before the promotion", end.Add(-margin))
+	end = end.Add(10 * time.Second)
+	f.renewed(end)
+	step("renewed", end.Add(-margin))
+	end = end.Add(10 * time.Second)
+	f.follow(true, false, ha.Lock{Held: true, Deadline: end}, never)
+	step("seen as a primary with the lock", end.Add(-margin))
+	f.follow(true, false, ha.Lock{Refused: true, Deadline: end}, in(0))
+	step("the lock is lost: the old moment stays", end.Add(-margin))
+	f.follow(false, false, ha.Lock{}, never)
+	step("seen down", never)
+	f.follow(true, false, held(time.Minute), never)
+	f.follow(false, true, held(time.Minute), never)
+	step("paused", never)
 	if g := f.status(); g.State != "paused" {
 		t.Errorf("have state %s, want paused", g.State)
 	}
-	f.follow(true, false, ha.Lock{}, in(-9500*time.Millisecond))
-	step("a primary without lock has ttl to get one", 20)
+	since := in(time.Minute)
+	f.follow(true, false, ha.Lock{}, since)
+	step("a primary without lock has ttl to get one", since.Add(30*time.Second-margin))
 	if have := strings.Join(d.calls, " "); have != "open feed stop open stop" {
 		t.Errorf("the hardware watchdog was used like this: %s; want it fed by renewals, stopped with the leader", have)
 	}
@@ -103,7 +112,7 @@ func TestFencingFollowsTheLeader(t *testing.T) {
 
 func TestArmingNeedsTime(t *testing.T) {
 	f, _ := fenced(t, nil)
-	if err := f.arm(held(400 * time.Millisecond)); !errors.Is(err, dcs.ErrNotHeld) || f.left() != -1 {
+	if err := f.arm(held(400 * time.Millisecond)); !errors.Is(err, dcs.ErrNotHeld) || f.guard.State().Armed {
 		t.Errorf("have %v with a lock that ends at once, want ErrNotHeld and a guard that is not armed", err)
 	}
 }
@@ -135,12 +144,12 @@ func TestRequired(t *testing.T) {
 		if (have == "") != (c.want == "") || !strings.Contains(have, c.want) {
 			t.Errorf("%s: have problem %q, want %q", name, have, c.want)
 		}
-		err := f.arm(held(30 * time.Second))
+		err := f.arm(held(time.Minute))
 		if (err == nil) != (c.want == "") {
 			t.Errorf("%s: arming says %v", name, err)
 		}
-		if err != nil && (f.left() != -1 || len(d.calls) > 0 && d.calls[len(d.calls)-1] != "stop") {
-			t.Errorf("%s: refused, and the guard kills in %d s, the device was used: %v", name, f.left(), d.calls)
+		if err != nil && (f.guard.State().Armed || len(d.calls) > 0 && d.calls[len(d.calls)-1] != "stop") {
+			t.Errorf("%s: refused, and the guard is armed: %v, the device was used: %v", name, f.guard.State().Armed, d.calls)
 		}
 	}
 }
@@ -151,7 +160,7 @@ func TestEarlyDevice(t *testing.T) {
 	if early, _ := f.early(); early != 0 {
 		t.Errorf("inactive: have %s, want nothing", early)
 	}
-	if err := f.arm(held(30 * time.Second)); err != nil {
+	if err := f.arm(held(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	if early, timeout := f.early(); early != 5*time.Second || timeout != 25*time.Second {

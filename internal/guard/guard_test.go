@@ -134,6 +134,9 @@ func descendants(pid int) []int {
 	return list
 }
 
+// patience bounds what is to happen at once, on a machine that is slow or stands still for a while.
+const patience = time.Minute
+
 func open(t *testing.T, data string) *Guard { t.Helper(); return openFor(t, data, "postgres") }
 
 func openFor(t *testing.T, data, program string) *Guard {
@@ -147,15 +150,17 @@ func openFor(t *testing.T, data, program string) *Guard {
 		g.Look()
 		g.Disarm(false)
 		g.Close()
-		if pid != 0 && !ends(pid, 5*time.Second) {
+		if pid != 0 && !ends(pid, patience) {
 			t.Errorf("guard %d goes on without agent and without an order", pid)
 		}
 		if _, err := os.Stat(g.files.name); err == nil {
 			t.Errorf("%s is left behind", g.files.name)
 		}
 	})
-	if !g.Alive() {
-		t.Fatalf("have no guard: %s", g.State().Problem)
+	for deadline := time.Now().Add(patience); !g.Alive(); g.begin() { // as Run does
+		if time.Now().After(deadline) {
+			t.Fatalf("have no guard: %s", g.State().Problem)
+		}
 	}
 	return g
 }
@@ -190,9 +195,9 @@ func passed(moment time.Time) { time.Sleep(moment.Sub(boottime.Now()) + 100*time
 
 func (g *Guard) awaitKill(t *testing.T, kills int) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); g.State().Kills < kills || g.State().Mode == "firing"; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); g.State().Kills < kills || g.State().Mode == "firing"; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("have %+v after 10 s, want %d kills", g.State(), kills)
+			t.Fatalf("have %+v after %s, want %d kills", g.State(), patience, kills)
 		}
 	}
 }
@@ -210,13 +215,13 @@ func TestKillsTheWholeServerAtTheMomentAndNobodyElse(t *testing.T) {
 	}
 	g.awaitKill(t, 1)
 	for _, pid := range s.left(t) { // a command may still be dying: it writes nothing
-		if !ends(pid, time.Second) {
+		if !ends(pid, patience) {
 			t.Errorf("process %d of the server lives on", pid)
 		}
 	}
 	shared := g.files.shared
 	late := time.Duration(shared.KilledAt.Load() - at.UnixNano())
-	if late < -8 || late > 2*time.Second || shared.Processes.Load() != int64(before) {
+	if late < -8 || late > 10*time.Second || shared.Processes.Load() != int64(before) {
 		t.Errorf("killed %d processes %s after the moment, want %d and soon", shared.Processes.Load(), late, before)
 	}
 	t.Logf("began %s after the moment, took %s", late, time.Duration(shared.Took.Load()))
@@ -242,7 +247,7 @@ func TestKnowsTheServerByItsConfiguredName(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.awaitKill(t, 1)
-	if !ends(cmd.Process.Pid, time.Second) {
+	if !ends(cmd.Process.Pid, patience) {
 		t.Error("the server under its own name lives on")
 	}
 }
@@ -266,7 +271,7 @@ func TestFindsTheServerOfADirectoryByItsIdentity(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.awaitKill(t, 1)
-	if !ends(s.postmaster.Process.Pid, time.Second) {
+	if !ends(s.postmaster.Process.Pid, patience) {
 		t.Error("the postmaster lives on")
 	}
 }
@@ -277,8 +282,8 @@ func TestExtendedAndDisarmed(t *testing.T) {
 	if err := g.Extend(in(0)); err != nil || g.State().Armed {
 		t.Fatalf("extend a disarmed guard: have %+v, %v; want it left alone", g.State(), err)
 	}
-	// Two moments pass: one that was extended, and one that was called off. A busy machine has a second to do either.
-	moment := in(time.Second)
+	// Two moments pass: one that was extended, and one that was called off. A busy machine has five seconds to do either.
+	moment := in(5 * time.Second)
 	if err := errors.Join(g.Arm(moment), g.Extend(in(time.Hour))); err != nil {
 		t.Fatal(err)
 	}
@@ -286,7 +291,7 @@ func TestExtendedAndDisarmed(t *testing.T) {
 	if st := g.State(); st.Kills != 0 || st.Mode != "armed" {
 		t.Errorf("have %+v after a moment that was extended, want it armed and nothing killed", st)
 	}
-	moment = in(time.Second)
+	moment = in(5 * time.Second)
 	if err := g.Arm(moment); err != nil {
 		t.Fatal(err)
 	}
@@ -322,7 +327,7 @@ func TestNothingIsArmedWhileItKills(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.files.wake()
-	for deadline := time.Now().Add(5 * time.Second); g.State().Mode == "firing" && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); g.State().Mode == "firing" && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 	}
 	if err := g.Arm(in(time.Hour)); err != nil || g.State().Kills != 0 {
 		t.Errorf("have %v, %+v; want it armed again, and nothing counted as killed", err, g.State())
@@ -343,9 +348,9 @@ func TestADeadGuardIsReplacedAndCarriesOn(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(5 * time.Second); !g.Alive() || g.State().Pid == pid; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); !g.Alive() || g.State().Pid == pid; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("have %+v 5 s after the guard was killed, want another one", g.State())
+			t.Fatalf("have %+v %s after the guard was killed, want another one", g.State(), patience)
 		}
 	}
 	t.Logf("another guard after %s", time.Since(killed))
@@ -381,12 +386,12 @@ func TestAgentFrozenAndKilled(t *testing.T) {
 			if err := agent.Process.Signal(signal); err != nil {
 				t.Fatal(err)
 			}
-			if !ends(s.postmaster.Process.Pid, 5*time.Second) {
+			if !ends(s.postmaster.Process.Pid, patience) {
 				t.Fatal("the postmaster lives on, with an agent that does not renew")
 			}
 			_ = agent.Process.Kill()
 			_ = agent.Wait()
-			if !ends(guard, 5*time.Second) {
+			if !ends(guard, patience) {
 				t.Error("the guard goes on although agent and server are gone")
 			}
 			g := open(t, s.data) // tells of it
@@ -399,7 +404,7 @@ func TestAgentFrozenAndKilled(t *testing.T) {
 
 func TestARestartedAgentCarriesOn(t *testing.T) {
 	s := server(t)
-	agent, guard := agentProcess(t, s.data, 1500*time.Millisecond)
+	agent, guard := agentProcess(t, s.data, 5*time.Second)
 	_ = agent.Process.Kill()
 	_ = agent.Wait()
 	g := open(t, s.data)
@@ -409,7 +414,7 @@ func TestARestartedAgentCarriesOn(t *testing.T) {
 	if err := g.Extend(in(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(1700 * time.Millisecond)
+	time.Sleep(5200 * time.Millisecond)
 	if st := g.State(); st.Kills != 0 || !st.Alive || len(s.left(t)) < 3 {
 		t.Errorf("have %+v, want nothing killed: the new agent has renewed", st)
 	}
@@ -421,7 +426,7 @@ func TestCleanEndLeavesNothingBehind(t *testing.T) {
 	g.Disarm(true)
 	pid := g.State().Pid
 	g.Close()
-	if !ends(pid, 5*time.Second) {
+	if !ends(pid, patience) {
 		t.Fatal("the guard goes on")
 	}
 	for _, f := range Files(data) {
@@ -437,7 +442,7 @@ func TestRemoveEndsAnArmedGuard(t *testing.T) {
 	_ = agent.Process.Kill()
 	_ = agent.Wait()
 	Remove(data)
-	if !ends(guard, time.Second) {
+	if !ends(guard, patience) {
 		t.Error("the guard goes on")
 	}
 	for _, f := range Files(data) {
@@ -492,19 +497,22 @@ func TestSleepsUntilTheMoment(t *testing.T) {
 	if err := g.Arm(in(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
-	wakes := int64(-1)
-	for now := wakes + 1; now != wakes; now = g.files.shared.Wakes.Load() { // it looks at the order first, soon or on a busy machine later
-		wakes = now
-		time.Sleep(200 * time.Millisecond)
-	}
-	for range 5 { // renewals wake nobody
-		if err := g.Extend(in(time.Hour)); err != nil {
-			t.Fatal(err)
+	// It looks at the order first, soon or on a busy machine later.
+	for deadline := time.Now().Add(patience); ; {
+		wakes := g.files.shared.Wakes.Load()
+		for range 5 { // renewals wake nobody
+			if err := g.Extend(in(time.Hour)); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	time.Sleep(500 * time.Millisecond)
-	if have := g.files.shared.Wakes.Load(); have != wakes {
-		t.Errorf("woke %d times in half a second, want never", have-wakes)
+		time.Sleep(500 * time.Millisecond)
+		have := g.files.shared.Wakes.Load()
+		if have == wakes {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("woke %d times in half a second, want never", have-wakes)
+		}
 	}
 }
 
@@ -571,7 +579,7 @@ func TestNothingStartsAfterTheMoment(t *testing.T) {
 		t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 		return cmd
 	}
-	if late := postmaster(); !ends(late.Process.Pid, 5*time.Second) {
+	if late := postmaster(); !ends(late.Process.Pid, patience) {
 		t.Error("a postmaster that was started after the moment lives")
 	}
 	g.awaitKill(t, 2)
