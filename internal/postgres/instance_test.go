@@ -22,9 +22,13 @@ func testLog(t *testing.T) *slog.Logger {
 	return slog.New(slog.NewTextHandler(io.Discard, nil))
 }
 
-// within is a context for a step that needs a fraction of d on an idle machine; a busy one gets more.
-func within(t *testing.T, d time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 3*d)
+// within is a context for a step that is to succeed, and needs a fraction of d on an idle machine. One that is slow, or stands still for
+// a while, gets more.
+func within(t *testing.T, d time.Duration) context.Context { return brief(t, max(3*d, time.Minute)) }
+
+// brief is a context whose end is part of what is tested.
+func brief(t *testing.T, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -46,7 +50,7 @@ func testSettings(t *testing.T, name string) Settings {
 			"wal_retrieve_retry_interval": "100ms",
 		},
 		HBA:         []string{"local all all trust", "host all all 127.0.0.1/32 trust", "host replication all 127.0.0.1/32 trust"},
-		UsePgRewind: true, StartTimeout: 20 * time.Second,
+		UsePgRewind: true, StartTimeout: time.Minute,
 		Initdb: initdbOptions(t),
 	}
 }
@@ -58,7 +62,7 @@ func newInstance(t *testing.T, s Settings) *Instance {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := p.Kill(ctx); err != nil {
 			t.Errorf("clean up: %v", err)
@@ -150,7 +154,7 @@ func TestBootstrapStopStart(t *testing.T) {
 	})
 	select {
 	case <-exited:
-	case <-time.After(time.Second):
+	case <-time.After(time.Minute):
 		t.Error("Exited: channel is open though the postmaster is gone")
 	}
 	c, err := p.Control(t.Context())

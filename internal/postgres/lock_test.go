@@ -135,7 +135,7 @@ func TestLockOfHarmlessProgram(t *testing.T) {
 	}
 	s.Parameters["archive_mode"] = "off"
 	p.Configure(s)
-	timed(t, "start beside an archive_command that is left over", settleLimit, func() { startPrimary(t, p) })
+	timed(t, "start beside an archive_command that is left over", 5*settleLimit, func() { startPrimary(t, p) })
 	pm := p.postmaster().pid
 	if holdsLock(pm, dir) {
 		t.Error("the postmaster has the lock that archive_command still has")

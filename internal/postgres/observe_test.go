@@ -112,8 +112,8 @@ func TestObserveReplacesBrokenConnection(t *testing.T) {
 	pid := p.db.heartbeat.conn.PID()
 	must(t, syscall.Kill(int(pid), syscall.SIGSTOP))
 	defer syscall.Kill(int(pid), syscall.SIGCONT)
-	timed(t, "observation with a hung session", 1500*time.Millisecond, func() {
-		if v := p.Observe(within(t, time.Second), ObserveOptions{}); !v.Queried {
+	timed(t, "observation with a hung session", 4*time.Second, func() {
+		if v := p.Observe(brief(t, 8*time.Second), ObserveOptions{}); !v.Queried {
 			t.Errorf("with a hung session: have %+v", v)
 		}
 	})
@@ -154,8 +154,8 @@ func TestObserveHungPostmaster(t *testing.T) {
 		}
 		must(t, syscall.Kill(pid, syscall.SIGSTOP))
 		pgtest.Eventually(t, "the postmaster has stopped", func() bool { state, _ := stat(pid); return state == "T" })
-		timed(t, "observation of a hung postmaster", time.Second, func() {
-			v := p.Observe(within(t, 500*time.Millisecond), ObserveOptions{})
+		timed(t, "observation of a hung postmaster", 4*time.Second, func() {
+			v := p.Observe(brief(t, 4*time.Second), ObserveOptions{})
 			if v.Ready != cluster.NoResponse || v.Pid != pid || v.Queried != kept {
 				t.Errorf("stopped postmaster, kept connection %t: have ready %q, queried %t, %s", kept, v.Ready, v.Queried, v.QueryError)
 			}
@@ -177,7 +177,7 @@ func TestObserveStarting(t *testing.T) {
 	if err != nil {
 		t.Fatalf("copy primary: %v\n%s", err, out)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	if err := p.Start(ctx, StartOptions{Mode: AsStandby}); err == nil {
 		t.Fatal("start without WAL: have no error, want ErrStarting")
@@ -210,8 +210,8 @@ func TestObserveStopping(t *testing.T) {
 	must(t, conn.Close(t.Context()))
 	select {
 	case <-exited:
-	case <-time.After(10 * time.Second):
-		t.Error("the server still waits for a session 10 s after its only client left")
+	case <-time.After(time.Minute):
+		t.Error("the server still waits for a session a minute after its only client left")
 	}
 }
 
@@ -281,7 +281,7 @@ func TestReload(t *testing.T) {
 func TestSyncNames(t *testing.T) {
 	t.Parallel()
 	p := bootstrapped(t)
-	timed(t, "setting synchronous_standby_names", time.Second, func() {
+	timed(t, "setting synchronous_standby_names", 5*time.Second, func() {
 		must(t, p.SetSyncNames(within(t, 5*time.Second), `ANY 1 ("pg-2",pg3)`))
 	})
 	if v := observed(t, p); v.SyncNames != `ANY 1 ("pg-2",pg3)` {
@@ -423,7 +423,7 @@ func TestSyncSlots(t *testing.T) {
 			t.Error("follow: have restart, want a reload")
 		}
 	}
-	timed(t, "streaming again after a reload", 5*time.Second, func() {
+	timed(t, "streaming again after a reload", 0, func() {
 		pgtest.Eventually(t, "the standby streams without slot", func() bool {
 			v := observed(t, standby)
 			return v.ReplicationState() == cluster.StateStreaming && v.Receiver.Slot == "" && v.Upstream.Slot == ""
@@ -445,7 +445,7 @@ func TestQueryAndTimeouts(t *testing.T) {
 	if err != nil || len(r) != 1 || r[0].At(0) != "x" || r[0][1] != nil || r[0].At(2) != "1" {
 		t.Errorf("have %v, %v", r, err)
 	}
-	timed(t, "a statement that never ends", 3500*time.Millisecond, func() {
+	timed(t, "a statement that never ends", 5*time.Second, func() {
 		_, err = p.Query(within(t, 10*time.Second), "SELECT pg_sleep(60)")
 	})
 	if !answered(err) {

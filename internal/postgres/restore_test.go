@@ -77,7 +77,7 @@ recovery_target_action = 'promote'" >> "$dir/postgresql.auto.conf"`, "before kep
 			root := filepath.Dir(s.DataDir)
 			seen := filepath.Join(root, "seen")
 			script := filepath.Join(root, "restore")
-			must(t, os.WriteFile(script, []byte("#!/bin/sh -e\necho \"$@\" > "+root+"/args\ndir=${2#--datadir=}\ncp -a "+backup+"/. \"$dir\""+c.then), 0o700))
+			pgtest.WriteProgram(t, script, "#!/bin/sh -e\necho \"$@\" > "+root+"/args\ndir=${2#--datadir=}\ncp -a "+backup+"/. \"$dir\""+c.then)
 			s.PostBootstrap = "sh -c 'for name in hot_standby hba_file; do " + s.BinDir + "/psql \"$1\" -Atc \"show $name\"; done > " + seen + "' sh"
 			s.Superuser.Password = "a new one"
 			s.HBA = []string{"local all all trust", "host all all 127.0.0.1/32 scram-sha-256"}

@@ -88,6 +88,18 @@ func Template(t testing.TB, name string, make func(dir string)) string {
 	return dir
 }
 
+// WriteProgram writes a file to be run. While one of ours is open for writing, no other test may start a process: that would inherit it, and
+// the kernel runs no program that somebody has open for writing.
+func WriteProgram(t testing.TB, name, text string) {
+	t.Helper()
+	syscall.ForkLock.RLock()
+	err := os.WriteFile(name, []byte(text), 0o700)
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Copy copies a directory tree with its modes and links.
 func Copy(t testing.TB, from, to string) {
 	t.Helper()
@@ -200,7 +212,7 @@ func Dir(t testing.TB) string {
 
 // killBelow ends the servers that a test left in its own directory.
 func killBelow(t testing.TB, dir string) {
-	for range 100 {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
 		pids := below(dir)
 		if len(pids) == 0 {
 			return
@@ -311,7 +323,7 @@ func SQL(t testing.TB, port int, sql string) string {
 
 // TrySQL is SQL for statements that may fail.
 func TrySQL(port int, sql string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	conn, err := Connect(ctx, port)
 	if err != nil {
@@ -340,13 +352,15 @@ func Connect(ctx context.Context, port int) (*pgx.Conn, error) {
 	return pgx.Connect(ctx, fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=postgres sslmode=disable", port))
 }
 
-// Eventually waits until a condition on something outside this process holds: a standby streams, a process is gone. It fails after 15 seconds.
+// Eventually waits until a condition on something outside this process holds: a standby streams, a process is gone. It fails after
+// a minute and a half, which only a machine that is slow needs.
 func Eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(15 * time.Second)
+	const patience = 90 * time.Second
+	deadline := time.Now().Add(patience)
 	for !holds() {
 		if time.Now().After(deadline) {
-			t.Fatalf("have waited 15 s, want: %s", what)
+			t.Fatalf("have waited %s, want: %s", patience, what)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
