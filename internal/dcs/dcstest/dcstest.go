@@ -140,25 +140,41 @@ func (m member) until(what string, ok func(*cluster.Snapshot) bool) *cluster.Sna
 
 func (m member) acquire(ttl time.Duration) dcs.Lock {
 	m.c.t.Helper()
-	lock, err := m.Acquire(m.c.ctx(), m.name, ttl)
-	if err != nil {
-		m.c.t.Fatalf("%s: %v", m.name, err)
-	}
+	var lock dcs.Lock
+	m.must(ttl, func(ctx context.Context) (err error) {
+		lock, err = m.Acquire(ctx, m.name, ttl)
+		return err
+	})
 	return lock
 }
 
 func (m member) renew(lock dcs.Lock) dcs.Lock {
 	m.c.t.Helper()
-	lock, err := m.Renew(m.c.ctx(), lock)
-	if err != nil {
-		m.c.t.Fatalf("%s: %v", m.name, err)
-	}
+	m.must(lock.Deadline.Sub(m.c.Clock()), func(ctx context.Context) error {
+		next, err := m.Renew(ctx, lock)
+		if err == nil {
+			lock = next
+		}
+		return err
+	})
 	return lock
 }
 
 func (m member) announce(state cluster.State, ttl time.Duration) {
 	m.c.t.Helper()
-	if err := m.Announce(m.c.ctx(), m.self(state), ttl); err != nil {
+	m.must(ttl, func(ctx context.Context) error { return m.Announce(ctx, m.self(state), ttl) })
+}
+
+// must ends the case on an error. A lease that is short may end while a call is on its way on a machine that stands still for as long, and
+// its connection with it: then the call is made again, as an agent does.
+func (m member) must(lease time.Duration, call func(context.Context) error) {
+	m.c.t.Helper()
+	ctx := m.c.ctx()
+	err := call(ctx)
+	for lease <= m.c.TTL && is(err, dcs.ErrUnavailable) && ctx.Err() == nil {
+		err = call(ctx)
+	}
+	if err != nil {
 		m.c.t.Fatalf("%s: %v", m.name, err)
 	}
 }

@@ -42,7 +42,7 @@ func TestTLS(t *testing.T) {
 		ACL: []zookeeper.ACL{{Permissions: zookeeper.All, Scheme: "x509", ID: "CN=client"}},
 	}
 	store := open(t, config)
-	ctx := limited(t, 30*time.Second)
+	ctx := limited(t, patience)
 	lock, err := store.Acquire(ctx, "a", time.Minute)
 	if err != nil {
 		t.Fatal(err)

@@ -137,20 +137,40 @@ func (s *Server) Wipe(t testing.TB) {
 	}
 }
 
-// Signal sends a signal to the server.
+// Signal sends a signal to the server; after SIGSTOP it returns when the server stands still.
 func (s *Server) Signal(t testing.TB, what syscall.Signal) {
 	t.Helper()
 	if err := s.cmd.Process.Signal(what); err != nil {
 		t.Fatal(err)
 	}
+	if what != syscall.SIGSTOP {
+		return
+	}
+	for deadline := time.Now().Add(time.Minute); !stopped(s.cmd.Process.Pid); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("ZooKeeper %s does not stop", s.Address)
+		}
+	}
+}
+
+// stopped says whether every thread of a process stands still.
+func stopped(pid int) bool {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, file := range threads {
+		stat, err := os.ReadFile(file)
+		if _, state, _ := strings.Cut(string(stat), ") "); err == nil && !strings.HasPrefix(state, "T") {
+			return false
+		}
+	}
+	return len(threads) > 0
 }
 
 // WaitReady returns when the server serves clients.
 func (s *Server) WaitReady(t testing.TB) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	for !strings.Contains(s.ask("srvr"), "Mode: ") {
+	for s.Mode() == "" {
 		select {
 		case <-s.ended:
 			t.Fatalf("ZooKeeper %s has ended:\n%s", s.Address, s.tail())
@@ -167,8 +187,12 @@ func (s *Server) tail() string {
 	return string(log[max(0, len(log)-4000):])
 }
 
-// Leads says whether the server is the leader of several.
-func (s *Server) Leads() bool { return strings.Contains(s.ask("srvr"), "Mode: leader") }
+// Mode is what the server says it is: leader, follower, standalone; empty while it does not say.
+func (s *Server) Mode() string {
+	_, after, _ := strings.Cut(s.ask("srvr"), "Mode: ")
+	mode, _, _ := strings.Cut(after, "\n")
+	return mode
+}
 
 func (s *Server) ask(what string) string {
 	conn, err := net.DialTimeout("tcp", s.Address, time.Second)
