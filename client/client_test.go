@@ -38,7 +38,7 @@ func patroni(t *testing.T, reply string) (c *Client, asked <-chan *http.Request)
 		}
 	}()
 	t.Cleanup(func() { l.Close(); <-ended })
-	c, err = New("http://"+l.Addr().String()+"/patroni", Options{Auth: Auth{"admin", "secret"}, Timeout: 5 * time.Second})
+	c, err = New("http://"+l.Addr().String()+"/patroni", Options{Auth: Auth{"admin", "secret"}, Timeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

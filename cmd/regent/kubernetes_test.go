@@ -29,7 +29,7 @@ func leader(t *testing.T, server *kubetest.Server, regent string) kubernetes.Con
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(t.Context())
-	lock, err := store.Acquire(ctx, "a", time.Minute)
+	lock, err := store.Acquire(ctx, "a", 10*time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,16 +60,16 @@ func migrate(t *testing.T, k kubernetes.Config, m migration) (string, error) {
 func TestMigrate(t *testing.T) {
 	server := kubetest.Start(t)
 	k := leader(t, server, "0.1.0")
-	out, err := migrate(t, k, migration{to: "configmaps", dry: true, timeout: time.Minute})
+	out, err := migrate(t, k, migration{to: "configmaps", dry: true, timeout: 2 * time.Minute})
 	if err != nil || !strings.Contains(out, "seal endpoint demo") || server.Get("configmaps", "demo-leader") != "" {
 		t.Fatalf("dry run: have %s, %v, want the steps and nothing done", out, err)
 	}
 	for _, to := range []string{"configmaps", "lease", "configmaps", "endpoints"} {
-		if out, err = migrate(t, k, migration{to: to, timeout: time.Minute}); err != nil || !strings.Contains(out, "Moved: the cluster lives in layout "+to) {
+		if out, err = migrate(t, k, migration{to: to, timeout: 2 * time.Minute}); err != nil || !strings.Contains(out, "Moved: the cluster lives in layout "+to) {
 			t.Fatalf("to %s: have %s, %v", to, out, err)
 		}
 	}
-	if out, err = migrate(t, k, migration{to: "endpoints", timeout: time.Minute}); err != nil || !strings.Contains(out, "It is there already.") {
+	if out, err = migrate(t, k, migration{to: "endpoints", timeout: 2 * time.Minute}); err != nil || !strings.Contains(out, "It is there already.") {
 		t.Errorf("once more: have %s, %v", out, err)
 	}
 }
@@ -77,7 +77,7 @@ func TestMigrate(t *testing.T) {
 func TestMigrateRefuses(t *testing.T) {
 	t.Run("a member that runs Patroni", func(t *testing.T) {
 		server := kubetest.Start(t)
-		if _, err := migrate(t, leader(t, server, ""), migration{to: "configmaps", timeout: time.Minute}); err == nil || !strings.Contains(err.Error(), "a do not run Regent") {
+		if _, err := migrate(t, leader(t, server, ""), migration{to: "configmaps", timeout: 2 * time.Minute}); err == nil || !strings.Contains(err.Error(), "a do not run Regent") {
 			t.Errorf("have %v", err)
 		}
 		if strings.Contains(server.Get("endpoints", "demo"), "regent/layout") {
@@ -93,7 +93,7 @@ func TestMigrateRefuses(t *testing.T) {
 			}
 			return kubetest.Fault{}
 		})
-		_, err := migrate(t, k, migration{to: "configmaps", timeout: time.Second})
+		_, err := migrate(t, k, migration{to: "configmaps", timeout: 5 * time.Second})
 		var o struct {
 			Metadata struct{ Annotations map[string]string }
 		}

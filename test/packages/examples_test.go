@@ -122,7 +122,7 @@ func whoAnswers(t *testing.T, port int) (string, net.Conn) {
 		return "", nil
 	}
 	t.Cleanup(func() { c.Close() })
-	_ = c.SetReadDeadline(time.Now().Add(time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
 	name := make([]byte, 3)
 	if _, err := io.ReadFull(c, name); err != nil {
 		return "", nil
@@ -156,7 +156,7 @@ func TestHAProxyFollowsThePrimary(t *testing.T) {
 		other, _ := whoAnswers(t, replicas)
 		return name == "pg2" && other == "pg1"
 	})
-	_ = session.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = session.SetReadDeadline(time.Now().Add(time.Minute))
 	if _, err := session.Read(make([]byte, 1)); err == nil || os.IsTimeout(err) {
 		t.Errorf("a session of the old primary: have %v, want its end", err)
 	}
@@ -174,7 +174,7 @@ func TestPgBouncerPoolsSessions(t *testing.T) {
 	run(t, bouncer, example(t, "pgbouncer.ini", "port=5000", "port="+strconv.Itoa(s.Port), "listen_addr = *", "listen_addr = 127.0.0.1",
 		"listen_port = 6432", "listen_port = "+strconv.Itoa(port), "/etc/pgbouncer/userlist.txt", users))
 	backend := func() (pid int) {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		c, err := pgx.Connect(ctx, fmt.Sprintf("host=127.0.0.1 port=%d user=postgres password=secret dbname=postgres sslmode=disable default_query_exec_mode=simple_protocol", port))
 		if err != nil {
@@ -188,9 +188,8 @@ func TestPgBouncerPoolsSessions(t *testing.T) {
 	}
 	first := 0
 	pgtest.Eventually(t, "a query goes through", func() bool { first = backend(); return first != 0 })
-	if second := backend(); second != first {
-		t.Errorf("the next session has backend %d, want %d: nothing is pooled", second, first)
-	}
+	// The pooler may still reset the one that the session before has left, and give another one meanwhile.
+	pgtest.Eventually(t, "a later session has the backend of the first one: they are pooled", func() bool { return backend() == first })
 	s.Stop(t, "immediate")
 	s.Start(t)
 	pgtest.Eventually(t, "a query goes through after a restart", func() bool { next := backend(); return next != 0 && next != first })

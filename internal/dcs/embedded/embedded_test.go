@@ -21,10 +21,13 @@ import (
 
 func TestMain(m *testing.M) { etcdtest.Main(m) }
 
+// limit bounds what is to succeed, also on a machine that is slow or stands still for a while.
+const limit = 2 * time.Minute
+
 func run(t *testing.T, c Config) *Server {
 	t.Helper()
 	c.Log, c.unsafe = etcdtest.Quiet, true
-	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	s, err := Start(ctx, c)
 	if err != nil {
@@ -43,8 +46,8 @@ func ready(t *testing.T, servers ...*Server) {
 		case <-s.Ready():
 		case err := <-s.Err():
 			t.Fatal(err)
-		case <-time.After(40 * time.Second):
-			t.Fatal("not ready after 40 s")
+		case <-time.After(limit):
+			t.Fatalf("not ready after %s", limit)
 		}
 	}
 }
@@ -68,7 +71,7 @@ func store(t *testing.T, servers ...*Server) *etcd.Store {
 
 func put(t *testing.T, s *etcd.Store, key, value string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	if _, err := s.Put(ctx, key, []byte(value), 0); err != nil {
 		t.Fatal(err)
@@ -77,7 +80,7 @@ func put(t *testing.T, s *etcd.Store, key, value string) {
 
 func wantInitialize(t *testing.T, s *etcd.Store) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	have, err := s.Snapshot(ctx)
 	if err != nil || !have.Initialize.Present {
@@ -199,7 +202,7 @@ func TestOneOfThree(t *testing.T) {
 	}
 	began := time.Now()
 	s.Close()
-	if took := time.Since(began); took > 4*time.Second {
+	if took := time.Since(began); took > 20*time.Second {
 		t.Errorf("close took %s", took)
 	}
 }
@@ -229,7 +232,7 @@ func TestShrink(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := server.Backend().Size()
-	for end := time.Now().Add(20 * time.Second); server.Backend().SizeInUse()*2 > before; {
+	for end := time.Now().Add(limit); server.Backend().SizeInUse()*2 > before; {
 		if time.Now().After(end) {
 			t.Fatalf("have %d of %d bytes in use after compaction", server.Backend().SizeInUse(), before)
 		}
