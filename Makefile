@@ -39,13 +39,14 @@ test-deps:
 
 .PHONY: test
 test: test-deps build ## unit, transcripts, store contract, integration
-	$(GO) test -timeout 15m $(UNIT)
-	$(GO) test -timeout 20m -p 1 $(WHOLE)
+	$(GO) test -timeout 30m $(UNIT)
+	$(GO) test -timeout 40m -p 1 $(WHOLE)
 	@if why=$$(test/kube/run built 2>&1); then $(MAKE) --no-print-directory kube-contract; else echo "left out: the store's contract on a real API server: $$why"; fi
 
 .PHONY: race
 race: ## the same under the race detector, without the simulator, which has one goroutine
-	CGO_ENABLED=1 $(GO) test -race -timeout 20m $(filter-out %/internal/sim %/internal/sim/explore,$(UNIT))
+	@scripts/deps postgresql etcd zookeeper gcc
+	CGO_ENABLED=1 $(GO) test -race -timeout 40m $(filter-out %/internal/sim %/internal/sim/explore,$(UNIT))
 
 .PHONY: lint
 lint: ## vet, staticcheck, formatting
@@ -113,6 +114,7 @@ bench: build ## side by side with Patroni on the same etcd
 
 .PHONY: test-versions
 test-versions: build ## the integration tests on PostgreSQL 13, 17 and 18, and mixed clusters with Patroni 4 (PG="13 17 18")
+	@scripts/deps debootstrap
 	test/versions/run $(or $(PG),13 17 18)
 
 # Debian wants a version to begin with a digit.
@@ -131,4 +133,5 @@ $(addprefix package/,$(PACKAGES)):
 
 .PHONY: test-packages
 test-packages: package/amd64/deb ## the deb on a bare Debian: install, start, kill, upgrade, stop, remove; needs root
+	@scripts/deps iproute2
 	test/packages/run "$$(ls -t dist/regent_*_amd64.deb | head -1)"
