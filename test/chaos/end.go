@@ -11,7 +11,7 @@ import (
 )
 
 // settleBound is how long the members may take to have the same data after the applications have stopped.
-const settleBound = 60 * time.Second
+const settleBound = 5 * time.Minute
 
 // finish collects what every member has when the applications have stopped.
 func (p *play) finish(ctx context.Context) {

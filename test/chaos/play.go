@@ -18,8 +18,8 @@ import (
 const looks = 4
 
 // healBound is how long a cluster may take to be whole again after the faults: a lock that has to end (ttl), an election, a rewind or a clone,
-// replication that connects again.
-const healBound = 90 * time.Second
+// replication that connects again; a half record that is cut off, 85 s in the longest case seen. A slow machine takes twice as long.
+const healBound = 3 * time.Minute
 
 // play is a run under way.
 type play struct {
@@ -52,9 +52,11 @@ type strike struct {
 
 // round plays one volley, and waits until the cluster is whole again. It returns an error when it is not, so that to go on makes no sense.
 func (p *play) round(ctx context.Context, number int, v volley) error {
-	x := &round{number: number, leader: p.leader(ctx), ctx: ctx}
-	if x.leader == nil {
-		return fmt.Errorf("begin round %d: nobody leads", number)
+	x := &round{number: number, ctx: ctx}
+	for deadline := time.Now().Add(healBound); x.leader == nil; { // also on a machine that stood still for a moment
+		if x.leader = p.leader(ctx); x.leader == nil && (time.Now().After(deadline) || !sleep(ctx, 250*time.Millisecond)) {
+			return fmt.Errorf("begin round %d: nobody leads", number)
+		}
 	}
 	x.store = len(v) == 2 && v[0].Aim == store && v[1].Aim == store
 	r := history.Round{Number: number, Begin: p.record.Now(), Bound: history.Time(healBound), Before: x.leader.name}

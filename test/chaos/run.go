@@ -214,7 +214,7 @@ func (p *play) bootstrap(ctx context.Context) (*member, error) {
 			return nil, err
 		}
 	}
-	until := time.Now().Add(3 * time.Minute)
+	until := time.Now().Add(10 * time.Minute)
 	for _, e := range p.site.servers {
 		for !e.healthy(ctx) {
 			if time.Now().After(until) || !sleep(ctx, look) {

@@ -187,7 +187,7 @@ func (h *Host) PowerOff() {
 }
 
 // startLimit bounds how long the first process may take to start something; it only forks.
-const startLimit = 20 * time.Second
+const startLimit = 2 * time.Minute
 
 // Start runs a program on the host.
 func (h *Host) Start(c Command) (*Process, error) {
