@@ -156,8 +156,8 @@ func (c *demoCluster) startStore(ctx context.Context) (err error) {
 	case <-c.server.Ready():
 	case err := <-c.server.Err():
 		return fmt.Errorf("start the store: it ended: %w; its log is %s", err, c.etcd.Name())
-	case <-time.After(30 * time.Second):
-		return fmt.Errorf("start the store: it is not ready after 30 s; its log is %s", c.etcd.Name())
+	case <-time.After(2 * time.Minute):
+		return fmt.Errorf("start the store: it is not ready after 2 min; its log is %s", c.etcd.Name())
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -410,8 +410,11 @@ func freePort(host string) (int, error) {
 		_, _ = rand.Read(pick[:])
 		port := 15000 + (int(pick[0])<<8+int(pick[1]))%15000
 		address := fmt.Sprintf("%s:%d", host, port)
+		if usedPorts[address] {
+			continue
+		}
 		l, err := net.Listen("tcp", address)
-		if err != nil || usedPorts[address] {
+		if err != nil {
 			continue
 		}
 		_ = l.Close()

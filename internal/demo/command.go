@@ -134,7 +134,7 @@ func (p *play) script(ctx context.Context, rounds int) error {
 	}
 	for round := 1; round <= rounds; round++ {
 		for i, s := range scenes {
-			if err := p.writer.writes(ctx, rowsBetween, 20*time.Second); err != nil {
+			if err := p.writer.writes(ctx, rowsBetween, healLimit); err != nil {
 				return err
 			}
 			o, err := p.perform(ctx, s)

@@ -54,7 +54,7 @@ func demonstrate(t *testing.T, program, dir string, args ...string) *demonstrati
 	if err := d.Start(); err != nil {
 		t.Fatal(err)
 	}
-	late := time.AfterFunc(8*time.Minute, func() { _ = d.Process.Signal(syscall.SIGTERM) })
+	late := time.AfterFunc(25*time.Minute, func() { _ = d.Process.Signal(syscall.SIGTERM) })
 	t.Cleanup(func() { late.Stop() })
 	go func() { d.ended <- d.Wait() }()
 	return d

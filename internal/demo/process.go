@@ -52,7 +52,7 @@ func postmaster(dataDir string) int {
 }
 
 // killLimit bounds how long killed processes may take to disappear.
-const killLimit = 10 * time.Second
+const killLimit = time.Minute
 
 // killPostgres ends all of it with SIGKILL and waits until it is gone. It returns how many processes there were.
 func killPostgres(dir, binDir string) (int, error) {

@@ -26,6 +26,9 @@ type scene struct {
 // restartAfter is how long a killed member stays away: about what a pod needs to come back.
 const restartAfter = 2 * time.Second
 
+// healLimit bounds every wait, also on a machine that is slow.
+const healLimit = 3 * time.Minute
+
 var scenes = []scene{
 	{
 		key: "a", title: "The leader is killed, and comes back before its lock expires",
@@ -36,7 +39,7 @@ var scenes = []scene{
 		act: func(ctx context.Context, p *play, leader, replica *member, now cluster.Timeline) (goal, error) {
 			return goal{leader: leader.name, timeline: now + 1}, p.killAndStart(ctx, leader)
 		},
-		limit: time.Minute,
+		limit: healLimit,
 	},
 	{
 		key: "b", title: "The leader is killed, and stays away until its lock has expired", mayLose: true,
@@ -51,7 +54,7 @@ var scenes = []scene{
 			}
 			elected := g
 			elected.alone = true
-			if _, err := p.cluster.wait(ctx, elected, p.cluster.ttl+30*time.Second, p.tell); err != nil {
+			if _, err := p.cluster.wait(ctx, elected, p.cluster.ttl+healLimit, p.tell); err != nil {
 				return g, err
 			}
 			if err := p.cluster.start(leader); err != nil {
@@ -60,7 +63,7 @@ var scenes = []scene{
 			p.step("%s: started again", leader.name)
 			return g, nil
 		},
-		limit: 2 * time.Minute,
+		limit: healLimit,
 	},
 	{
 		key: "c", title: "The replica is killed, and comes back",
@@ -71,7 +74,7 @@ var scenes = []scene{
 		act: func(ctx context.Context, p *play, leader, replica *member, now cluster.Timeline) (goal, error) {
 			return goal{leader: leader.name, timeline: now}, p.killAndStart(ctx, replica)
 		},
-		limit: time.Minute,
+		limit: healLimit,
 	},
 	{
 		key: "d", title: "A switchover: the leader hands over, as planned",
@@ -80,7 +83,7 @@ var scenes = []scene{
 			return fmt.Sprintf("As with `regent switchover`: %s stops, %s takes over, nothing is lost.", leader.name, replica.name)
 		},
 		act: func(ctx context.Context, p *play, leader, replica *member, now cluster.Timeline) (goal, error) {
-			ctx, cancel := context.WithTimeout(ctx, time.Minute)
+			ctx, cancel := context.WithTimeout(ctx, healLimit)
 			defer cancel()
 			said, err := leader.client.Switchover(ctx, client.SwitchoverRequest{Leader: leader.name, Candidate: replica.name})
 			g := goal{leader: replica.name, timeline: now + 1}
@@ -90,7 +93,7 @@ var scenes = []scene{
 			p.step("%s says: %s", leader.name, strings.TrimSpace(said))
 			return g, nil
 		},
-		limit: time.Minute,
+		limit: healLimit,
 	},
 }
 
@@ -142,7 +145,7 @@ func (p *play) bringUp(ctx context.Context) error {
 		}
 		p.step("%s: agent started (process %d)", m.name, m.running().pid)
 		g := goal{alone: m == p.cluster.members[0]}
-		if _, err := p.cluster.wait(ctx, g, 2*time.Minute, p.tell); err != nil {
+		if _, err := p.cluster.wait(ctx, g, healLimit, p.tell); err != nil {
 			return err
 		}
 	}
@@ -177,11 +180,11 @@ func (p *play) killAndStart(ctx context.Context, m *member) error {
 
 // perform plays one scene from a healthy cluster to a healthy cluster.
 func (p *play) perform(ctx context.Context, s scene) (o outcome, err error) {
-	v := p.cluster.look(ctx)
-	leader := p.cluster.member(v.leader())
-	if leader == nil || v.status[leader.name] == nil {
-		return o, fmt.Errorf("play scene %s: have no leader that answers", s.key)
+	v, err := p.cluster.wait(ctx, goal{}, healLimit, func(string, string) {})
+	if err != nil {
+		return o, fmt.Errorf("play scene %s: %w", s.key, err)
 	}
+	leader := p.cluster.member(v.leader())
 	replica := p.cluster.other(leader)
 	now := cluster.Timeline(v.status[leader.name].Timeline)
 	if !p.brief {
@@ -199,7 +202,7 @@ func (p *play) perform(ctx context.Context, s scene) (o outcome, err error) {
 		return o, err
 	}
 	o.healed = time.Since(begin)
-	if err := p.writer.writes(ctx, 1, 10*time.Second); err != nil {
+	if err := p.writer.writes(ctx, 1, healLimit); err != nil {
 		return o, err
 	}
 	o.outage = p.writer.outage(begin, time.Now())

@@ -13,6 +13,7 @@ const (
 	writeEvery   = 10 * time.Millisecond
 	writeLimit   = 2 * time.Second // of one insert; its outcome is unknown then
 	connectLimit = time.Second
+	readLimit    = time.Minute // of what is asked once, of a cluster that is healthy
 )
 
 // writer inserts numbered rows, one after the other, wherever the cluster takes writes, as an application would: through
@@ -52,7 +53,7 @@ func (w *writer) run(ctx context.Context) {
 		}
 		var err error
 		if conn == nil {
-			if conn, err = w.connect(ctx); err != nil {
+			if conn, err = w.connect(ctx, connectLimit); err != nil {
 				w.failed(err)
 				continue
 			}
@@ -67,20 +68,20 @@ func (w *writer) run(ctx context.Context) {
 	}
 }
 
-func (w *writer) connect(ctx context.Context) (*pgx.Conn, error) {
+func (w *writer) connect(ctx context.Context, limit time.Duration) (*pgx.Conn, error) {
 	c, err := pgx.ParseConfig(w.dsn)
 	if err != nil {
 		return nil, err
 	}
-	c.ConnectTimeout = connectLimit
-	ctx, cancel := context.WithTimeout(ctx, 2*connectLimit)
+	c.ConnectTimeout = limit
+	ctx, cancel := context.WithTimeout(ctx, 2*limit)
 	defer cancel()
 	return pgx.ConnectConfig(ctx, c)
 }
 
 // prepare makes the table that rows go to.
 func (w *writer) prepare(ctx context.Context) error {
-	conn, err := w.connect(ctx)
+	conn, err := w.connect(ctx, readLimit)
 	if err != nil {
 		return fmt.Errorf("connect the writer: %w", err)
 	}
@@ -212,9 +213,9 @@ func (w *writer) compare(want []ack, have map[int64]bool) (missing int) {
 }
 
 func (w *writer) rows(ctx context.Context) (map[int64]bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 2*readLimit)
 	defer cancel()
-	conn, err := w.connect(ctx)
+	conn, err := w.connect(ctx, readLimit)
 	if err != nil {
 		return nil, err
 	}
