@@ -1,7 +1,6 @@
 package rig
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,7 +14,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -37,8 +35,6 @@ type Member struct {
 	Config  string // the configuration file's text
 	Command []string
 
-	mu  sync.Mutex
-	log bytes.Buffer
 	run *process
 }
 
@@ -119,8 +115,12 @@ func (m *Member) Start(t testing.TB) {
 	p := &process{cmd: exec.Command(m.Command[0], m.Command[1:]...), ended: make(chan struct{})}
 	p.cmd.Dir = m.Dir
 	p.cmd.Env = append(slices.DeleteFunc(os.Environ(), foreign), "HOME="+m.Dir, "LC_ALL=C.UTF-8")
-	p.cmd.Stdout, p.cmd.Stderr = (*memberLog)(m), (*memberLog)(m)
-	p.cmd.WaitDelay = time.Second // a postmaster may keep the pipe open
+	log, err := os.OpenFile(m.logFile(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	p.cmd.Stdout, p.cmd.Stderr = log, log // no pipe: what an agent has printed is there, also right after its end
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -138,33 +138,25 @@ func foreign(e string) bool {
 	return strings.HasPrefix(name, "PATRONI") || strings.HasPrefix(name, "PG") || strings.HasPrefix(name, "LC_") || name == "LANG" || name == "HOME"
 }
 
-// memberLog collects what the agent prints.
-type memberLog Member
+func (m *Member) logFile() string { return filepath.Join(m.Dir, "agent.log") }
 
-func (l *memberLog) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.log.Write(b)
-}
-
-// Log is what the agent has printed so far.
+// Log is what the agent has printed so far, over all starts.
 func (m *Member) Log() string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.log.String()
+	text, _ := os.ReadFile(m.logFile())
+	return string(text)
 }
 
 // Signal sends a signal to the agent.
 func (m *Member) Signal(s syscall.Signal) { _ = m.run.cmd.Process.Signal(s) }
 
-// WaitExit waits until the agent ends by itself, and returns its exit code. It fails after the time.
-func (m *Member) WaitExit(t testing.TB, within time.Duration) int {
+// WaitExit waits until the agent ends by itself, and returns its exit code.
+func (m *Member) WaitExit(t testing.TB) int {
 	t.Helper()
 	select {
 	case <-m.run.ended:
 		return m.run.cmd.ProcessState.ExitCode()
-	case <-time.After(within):
-		t.Fatalf("%s: have waited %s, want the agent to end", m.Name, within)
+	case <-time.After(Patience):
+		t.Fatalf("%s: have waited %s, want the agent to end", m.Name, Patience)
 		return 0
 	}
 }
@@ -186,7 +178,7 @@ func (m *Member) Running() bool {
 func (m *Member) Stop(t testing.TB) {
 	t.Helper()
 	m.Signal(syscall.SIGTERM)
-	if code := m.WaitExit(t, 30*time.Second); code != 0 {
+	if code := m.WaitExit(t); code != 0 {
 		t.Errorf("%s: stopped with code %d, want 0", m.Name, code)
 	}
 }
@@ -220,7 +212,7 @@ func (m *Member) Crash(t testing.TB) {
 
 // Call sends a request to the REST API and returns status and body; 0 when nobody answers.
 func (m *Member) Call(method, path, body string) (int, string) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, method, "http://"+m.API+path, strings.NewReader(body))
 	if err != nil {
@@ -245,9 +237,9 @@ func (m *Member) Status() map[string]any {
 
 // SQL runs one statement as the superuser and returns the first column of its rows, one a line.
 func (m *Member) SQL(sql string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	conn, err := m.Connect(ctx)
+	conn, err := pgx.Connect(ctx, m.dsn())
 	if err != nil {
 		return "", err
 	}
@@ -265,9 +257,13 @@ func (m *Member) SQL(sql string) (string, error) {
 	return strings.Join(lines, "\n"), nil
 }
 
-// Connect opens a session as the superuser.
+// Connect opens a session as the superuser, within an application's patience.
 func (m *Member) Connect(ctx context.Context) (*pgx.Conn, error) {
-	return pgx.Connect(ctx, fmt.Sprintf("host=127.0.0.1 port=%d user=postgres password=secret dbname=postgres sslmode=disable connect_timeout=3", m.PGPort))
+	return pgx.Connect(ctx, m.dsn()+" connect_timeout=3")
+}
+
+func (m *Member) dsn() string {
+	return fmt.Sprintf("host=127.0.0.1 port=%d user=postgres password=secret dbname=postgres sslmode=disable", m.PGPort)
 }
 
 // IsPrimary says whether the member leads with a PostgreSQL that accepts writes.
@@ -310,12 +306,15 @@ func (m *Member) WaitLog(t testing.TB, texts ...string) {
 	}
 }
 
-// Wait waits until something outside this process holds, a minute at most.
+// Patience bounds every wait for something that is to happen, also on a machine that is slow or stands still for a while.
+const Patience = 3 * time.Minute
+
+// Wait waits until something outside this process holds.
 func Wait(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !holds(); time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(Patience); !holds(); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("have waited a minute, want: %s", what)
+			t.Fatalf("have waited %s, want: %s", Patience, what)
 		}
 	}
 }

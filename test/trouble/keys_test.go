@@ -117,7 +117,9 @@ func TestMalformedKeys(t *testing.T) {
 		} else if c.key == "members/"+replica.Name {
 			least = 0 // mended before the primary looked
 		}
-		if told := strings.Count(primary.Log()[logged:], `problem="key `+c.key+`: `); told < least || told > most {
+		told := func() int { return strings.Count(primary.Log()[logged:], `problem="key `+c.key+`: `) }
+		rig.Wait(t, name+" is told", func() bool { return told() >= least }) // what the loop sees of the store may be behind
+		if told := told(); told > most {
 			t.Errorf("%s: the problem was logged %d times, want %d to %d", name, told, least, most)
 		}
 	}
@@ -131,7 +133,8 @@ func TestMalformedKeys(t *testing.T) {
 	}
 }
 
-// follows writes a row and waits until the status key tells of it: the primary serves and its loop goes on.
+// follows writes a row and waits until the status key and the primary's own tell of it: it serves and its loop goes on. Both have been
+// written then, so that the next value that a test writes there is seen before it is overwritten.
 func follows(t *testing.T, etcd *rig.Etcd, m *rig.Member, name string) {
 	t.Helper()
 	at, err := m.SQL("insert into t default values; select pg_current_wal_lsn() - '0/0'")
@@ -142,7 +145,13 @@ func follows(t *testing.T, etcd *rig.Etcd, m *rig.Member, name string) {
 		v, _ := etcd.Get(t, "status")
 		var s struct{ Optime json.Number }
 		_ = json.Unmarshal([]byte(v), &s)
-		return len(s.Optime) > len(at) || len(s.Optime) == len(at) && s.Optime.String() >= at
+		v, _ = etcd.Get(t, "members/"+m.Name)
+		var own struct {
+			At json.Number `json:"xlog_location"`
+		}
+		_ = json.Unmarshal([]byte(v), &own)
+		reached := func(n json.Number) bool { return len(n) > len(at) || len(n) == len(at) && n.String() >= at }
+		return reached(s.Optime) && reached(own.At)
 	})
 }
 

@@ -52,6 +52,7 @@ func TestPasswordsStayOutOfLogs(t *testing.T) {
 	leader.WaitStreaming(t)
 	ask("restart", rig.Scope, leader.Name, "--force")
 	ask("edit-config", rig.Scope, "--force", "-s", "postgresql.parameters.work_mem=5MB")
+	leader.WaitStreaming(t) // or doctor has something to say
 	for _, args := range [][]string{{"list", rig.Scope}, {"show-config", rig.Scope}, {"dsn", rig.Scope}, {"doctor", rig.Scope}, {"why"}} {
 		ask(args...)
 	}

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/regent-ha/regent/internal/porttest"
 	"github.com/regent-ha/regent/internal/postgres/pgtest"
@@ -136,7 +135,7 @@ func TestFatal(t *testing.T) {
 			files := rig.Tree(t, s.Data)
 			keys := ownKeys(t, etcd, c.locked)
 			s.Start(t)
-			if code := s.WaitExit(t, 40*time.Second); code != 1 {
+			if code := s.WaitExit(t); code != 1 {
 				t.Errorf("have exit code %d, want 1", code)
 			}
 			for _, want := range c.want {
@@ -180,9 +179,7 @@ func fakePostgres(t *testing.T, dir, version string) string {
 	}
 	for _, name := range []string{"postgres", "initdb", "pg_ctl", "pg_controldata", "pg_basebackup", "pg_rewind", "pg_isready"} {
 		text := "#!/bin/sh\necho '" + name + " (PostgreSQL) " + version + "'\n"
-		if err := os.WriteFile(filepath.Join(bin, name), []byte(text), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		pgtest.WriteProgram(t, filepath.Join(bin, name), text)
 	}
 	return bin
 }
