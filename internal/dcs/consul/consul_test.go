@@ -87,7 +87,7 @@ func harness(t testing.TB, address string, mode consul.Consistency) dcstest.Harn
 			stores[name] = append(stores[name], store)
 			return store
 		},
-		Clock: boottime.Now, TTL: 2 * time.Second, Long: 5 * time.Minute, Budget: 10 * time.Second,
+		Clock: boottime.Now, TTL: 2 * time.Second, Long: 5 * time.Minute, Budget: time.Minute,
 		Write: stranger.Write, Erase: stranger.Erase,
 		Expire: func(t testing.TB, name string) {
 			mu.Lock()
