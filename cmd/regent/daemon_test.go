@@ -103,8 +103,11 @@ func TestDCSURL(t *testing.T) {
 	if err := useURL(file.Document, "localhost/other"); err != nil || file.Document.Get("namespace") != "other" {
 		t.Errorf("namespace: have %v, %v, want other", file.Document.Get("namespace"), err)
 	}
-	if _, err := connect(nil)(ctl.Options{DCS: "localhost:8500"}); err == nil || !strings.Contains(err.Error(), "consul") {
-		t.Errorf("port of consul: have %v, want an error that names it", err)
+	if s, err := connect([]string{"PATRONI_CONSUL_PORT=1"})(ctl.Options{DCS: "localhost:8500"}); err != nil || s.Where != "localhost:8500" {
+		t.Errorf("port of consul: have %+v, %v, want localhost:8500", s, err)
+	}
+	if _, err := connect(nil)(ctl.Options{DCS: "localhost:8181"}); err == nil || !strings.Contains(err.Error(), "exhibitor") {
+		t.Errorf("port of exhibitor: have %v, want an error that names it", err)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/regent-ha/regent/internal/config"
 	"github.com/regent-ha/regent/internal/ctl"
+	"github.com/regent-ha/regent/internal/dcs/consul"
 	"github.com/regent-ha/regent/internal/dcs/etcd"
 	"github.com/regent-ha/regent/internal/dcs/kubernetes"
 	"github.com/regent-ha/regent/internal/dcs/zookeeper"
@@ -101,7 +102,7 @@ func useURL(doc *config.Map, text string) error {
 	for name := range schemes {
 		doc.Delete(name)
 	}
-	for _, key := range []string{"proxy", "url", "hosts", "srv", "discovery_srv", "srv_domain"} {
+	for _, key := range []string{"proxy", "url", "hosts", "port", "srv", "discovery_srv", "srv_domain"} {
 		section.Delete(key) // what would win over the address
 	}
 	if strings.Contains(host, ":") {
@@ -120,7 +121,7 @@ func useURL(doc *config.Map, text string) error {
 }
 
 // stores are the sections that this build can use.
-const stores = "etcd3, kubernetes, raft, zookeeper"
+const stores = "consul, etcd3, kubernetes, raft, zookeeper"
 
 func site(file *config.File, o ctl.Options) (*ctl.Site, error) {
 	doc := file.Document.Clone()
@@ -169,7 +170,7 @@ func site(file *config.File, o ctl.Options) (*ctl.Site, error) {
 
 // fsyncs asks the servers of an etcd how fast their disks are; nil: the store is none, or its servers are not known by address.
 func fsyncs(s config.Settings) func(context.Context) []ctl.Fsync {
-	if s.DCS.Kind == config.InKubernetes || s.DCS.Kind == config.InZooKeeper {
+	if s.DCS.Kind == config.InKubernetes || s.DCS.Kind == config.InZooKeeper || s.DCS.Kind == config.InConsul {
 		return nil
 	}
 	return func(ctx context.Context) (list []ctl.Fsync) {
@@ -207,6 +208,17 @@ func opener(settings config.Settings) (where string, open func(context.Context, 
 				c.Scope += "/" + strconv.Itoa(*group)
 			}
 			return zookeeper.Open(ctx, c)
+		}, nil
+	}
+	if settings.DCS.Kind == config.InConsul {
+		c := consulConfig(&settings, &current{})
+		c.Name, c.Log = "", quiet
+		return c.Address, func(ctx context.Context, scope string, group *int) (ctl.Store, error) {
+			c := c
+			if c.Scope = scope; group != nil {
+				c.Scope += "/" + strconv.Itoa(*group)
+			}
+			return consul.Open(ctx, c)
 		}, nil
 	}
 	c, err := clientConfig(settings)

@@ -12,6 +12,7 @@ import (
 	"github.com/regent-ha/regent/internal/cluster"
 	"github.com/regent-ha/regent/internal/config"
 	"github.com/regent-ha/regent/internal/dcs"
+	"github.com/regent-ha/regent/internal/dcs/consul"
 	"github.com/regent-ha/regent/internal/dcs/embedded"
 	"github.com/regent-ha/regent/internal/dcs/etcd"
 	"github.com/regent-ha/regent/internal/dcs/kubernetes"
@@ -58,6 +59,15 @@ func openStore(ctx context.Context, s *config.Settings, now *current, log *slog.
 		c := zookeeperConfig(s)
 		c.Timing, c.Log = now.timing, log
 		store, err := zookeeper.Open(ctx, c)
+		if err != nil {
+			return nil, nil, err
+		}
+		return store, func() { store.Close() }, nil
+	}
+	if s.DCS.Kind == config.InConsul {
+		c := consulConfig(s, now)
+		c.Timing, c.Log = now.timing, log
+		store, err := consul.Open(ctx, c)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -133,6 +143,37 @@ func zookeeperConfig(s *config.Settings) zookeeper.Config {
 			acl.Permissions |= permissions[p]
 		}
 		c.ACL = append(c.ACL, acl)
+	}
+	return c
+}
+
+// consulConfig follows reloads of what may change while the store is open.
+func consulConfig(s *config.Settings, now *current) consul.Config {
+	x := s.DCS.Consul
+	c := consul.Config{
+		Address: x.Address, TLS: x.Scheme == "https", Unverified: !x.Verify, CACert: x.CACert, Checks: x.Checks,
+		Namespace: s.Namespace, Scope: s.Scope, Name: s.Name,
+		ServiceCheckInterval: x.ServiceCheckInterval, ServiceCheckTLSServerName: x.ServiceCheckTLSServerName,
+		Live: func() consul.Live {
+			x := x
+			if e := now.effective.Load(); e != nil {
+				x = e.DCS.Consul
+			}
+			return consul.Live{
+				Token: x.Token.Reveal(), Datacenter: x.Datacenter, Consistency: consul.Consistency(x.Consistency),
+				RegisterService: x.RegisterService, ServiceTags: x.ServiceTags,
+			}
+		},
+	}
+	if x.Cert != "" {
+		key := x.Key
+		if key == "" {
+			key = x.Cert // both in one file
+		}
+		c.Cert = func() (*tls.Certificate, error) {
+			pair, err := rest.LoadKeyPair("consul", x.Cert, key, "")
+			return &pair, err
+		}
 	}
 	return c
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/regent-ha/regent/internal/cluster"
@@ -36,5 +37,29 @@ func TestStoreFollowsAReload(t *testing.T) {
 	want("new")
 	if ttl, _, _ := c.Timing(); ttl != next.Timing.TTL {
 		t.Errorf("have ttl %s, want %s", ttl, next.Timing.TTL)
+	}
+}
+
+// Consul's token and what else may change are those of the last reload.
+func TestConsulFollowsAReload(t *testing.T) {
+	effective := func(token, more string) *config.Effective {
+		doc, err := config.ParseYAML("test", []byte("{name: a, scope: b, restapi: {listen: 'c:1'}, postgresql: {data_dir: /d, listen: 'c:2'}, consul: {host: e, token: "+token+more+"}}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, _, err := config.NewEffective(&config.File{Document: doc.(*config.Map)}, cluster.DynamicConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &e
+	}
+	start, now := effective("old", ""), &current{}
+	c := consulConfig(&start.Settings, now)
+	if have := c.Live(); have.Token != "old" || have.RegisterService || c.Address != "e:8500" {
+		t.Errorf("have %+v at %s, want token old at e:8500", have, c.Address)
+	}
+	now.effective.Store(effective("new", ", register_service: on, service_tags: [x], dc: east, consistency: stale"))
+	if have, want := fmt.Sprint(c.Live()), "{new east stale true [x]}"; have != want {
+		t.Errorf("have %s, want %s", have, want)
 	}
 }

@@ -29,7 +29,8 @@ var agentRestart = []string{"name", "scope", "namespace", "thread_pool_size", "t
 	"postgresql.database", "regent"}
 
 // reloadable are the exceptions inside of those.
-var reloadable = []string{"etcd3.username", "etcd3.password"}
+var reloadable = []string{"etcd3.username", "etcd3.password",
+	"consul.token", "consul.dc", "consul.consistency", "consul.register_service", "consul.service_tags"}
 
 // Diff lists what differs between two effective configurations, in the order of the path.
 func Diff(old, new Effective) []Change {

@@ -108,14 +108,14 @@ func logFormatDoubts(v *validation, path string, value any) {
 }
 
 // LoggerParts are the parts of the agent that log.loggers can name, with what is below them.
-var LoggerParts = []string{"regent", "regent.agent", "regent.dcs", "regent.dcs.embedded", "regent.dcs.etcd", "regent.dcs.kubernetes", "regent.dcs.zookeeper",
+var LoggerParts = []string{"regent", "regent.agent", "regent.dcs", "regent.dcs.consul", "regent.dcs.embedded", "regent.dcs.etcd", "regent.dcs.kubernetes", "regent.dcs.zookeeper",
 	"regent.guard", "regent.postgres", "regent.rest", "regent.watchdog"}
 
 // patroniParts are Patroni's modules that have a counterpart, each with what is below it.
 var patroniParts = map[string]string{
 	"patroni.api": "regent.rest", "patroni.dcs": "regent.dcs", "patroni.dcs.etcd3": "regent.dcs.etcd", "patroni.dcs.kubernetes": "regent.dcs.kubernetes",
-	"patroni.dcs.zookeeper": "regent.dcs.zookeeper",
-	"patroni.dcs.raft":      "regent.dcs.embedded", "patroni.ha": "regent.agent", "patroni.postgresql": "regent.postgres",
+	"patroni.dcs.consul": "regent.dcs.consul", "patroni.dcs.zookeeper": "regent.dcs.zookeeper",
+	"patroni.dcs.raft": "regent.dcs.embedded", "patroni.ha": "regent.agent", "patroni.postgresql": "regent.postgres",
 	"patroni.postmaster": "regent.postgres", // so in Patroni's manual
 	"patroni.watchdog":   "regent.watchdog",
 }

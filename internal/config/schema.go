@@ -233,11 +233,12 @@ func standbySchema(v *validation, path string, value any) {
 // accepted is a store that we do not have; its own settings are not looked at.
 func accepted(v *validation, path string, _ any) {
 	v.problems = append(v.problems, Problem{Path: path, Origin: v.origin,
-		Message: "didn't pass validation: this store is not built yet; have etcd3, zookeeper, kubernetes, or raft for etcd inside the agent"})
+		Message: "didn't pass validation: this store is not built yet; have etcd3, consul, zookeeper, kubernetes, or raft for etcd inside the agent"})
 }
 
 var dcsSchemas = map[string]check{
-	"consul": accepted, "exhibitor": accepted,
+	"consul":    consulSchema,
+	"exhibitor": accepted,
 	"etcd": func(v *validation, path string, _ any) {
 		v.problems = append(v.problems, Problem{Path: path, Origin: v.origin,
 			Message: "didn't pass validation: the v2 protocol is gone from etcd 3.6; rename the section to etcd3"})

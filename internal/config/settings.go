@@ -70,6 +70,7 @@ const (
 	Embedded     Kind = "embedded" // etcd inside the agent
 	InKubernetes Kind = "kubernetes"
 	InZooKeeper  Kind = "zookeeper"
+	InConsul     Kind = "consul"
 )
 
 // DCS is the choice of the store. Exactly the part that Kind names has a meaning.
@@ -79,6 +80,7 @@ type DCS struct {
 	Embed      Embed
 	Kubernetes Kubernetes
 	ZooKeeper  ZooKeeper
+	Consul     Consul
 }
 
 // Etcd is where an etcd v3 cluster is (config.md 2.10).

@@ -170,10 +170,13 @@ func readDCS(d *Map) (DCS, error) {
 		case "zookeeper":
 			z, err := readZooKeeper(m)
 			return DCS{Kind: InZooKeeper, ZooKeeper: z}, err
+		case "consul":
+			c, err := readConsul(m)
+			return DCS{Kind: InConsul, Consul: c}, err
 		case "etcd":
 			return DCS{}, errors.New("etcd: the v2 protocol is gone from etcd 3.6; rename the section to etcd3")
 		default:
-			return DCS{}, fmt.Errorf("%s: this store is not built yet; have etcd3, zookeeper, kubernetes, raft (etcd inside the agent), or no section at all for a single member", section)
+			return DCS{}, fmt.Errorf("%s: this store is not built yet; have etcd3, consul, zookeeper, kubernetes, raft (etcd inside the agent), or no section at all for a single member", section)
 		}
 	}
 	return DCS{Kind: Embedded}, nil

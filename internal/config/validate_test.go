@@ -317,7 +317,9 @@ func TestValidateStores(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
 		{"none: etcd inside the agent", "{}", ""},
 		{"etcd v2", "etcd: {host: 'a:1'}", "rename the section to etcd3"},
-		{"consul", "consul: {host: 'a:1'}", "not built yet"},
+		{"consul", "consul: {host: '127.0.0.1:24379', port: 8500, scheme: https, token: t, verify: 'off', dc: east, consistency: stale, checks: [c], register_service: on, service_tags: [x]}", ""},
+		{"consul, unreachable", "consul: {host: 'a:1'}", "consul.host a:1 didn't pass validation: a:1 is not reachable"},
+		{"consul, wrong values", "consul: {url: 'http://a', consistency: careful}", "consul.consistency careful didn't pass validation: Wrong value"},
 		{"zookeeper", "zookeeper: {hosts: ['127.0.0.1:24379'], use_ssl: 'true', verify: off, set_acls: {'CN=x': [ALL]}, auth_data: {digest: 'u:p'}}", ""},
 		{"zookeeper without hosts", "zookeeper: {use_ssl: on}", "zookeeper.hosts  is not defined."},
 		{"zookeeper, wrong values", "zookeeper: {hosts: '127.0.0.1:24379', use_ssl: perhaps}", "zookeeper.use_ssl perhaps is not a boolean"},

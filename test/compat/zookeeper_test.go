@@ -10,29 +10,29 @@ import (
 	"github.com/regent-ha/regent/test/rig"
 )
 
-// zookeeper is a store of one test.
-type zookeeper struct{ section string }
+// place is a store of one test that is no etcd, as a section of the configuration.
+type place struct{ section string }
 
-func startZooKeeper(t *testing.T) zookeeper {
+func startZooKeeper(t *testing.T) place {
 	t.Helper()
-	return zookeeper{"zookeeper: {hosts: ['" + zookeepertest.Start(t).Address + "']}\n"}
+	return place{"zookeeper: {hosts: ['" + zookeepertest.Start(t).Address + "']}\n"}
 }
 
-func (z zookeeper) member(t *testing.T, name string) *rig.Member {
+func (z place) member(t *testing.T, name string) *rig.Member {
 	t.Helper()
 	m := rig.NewMember(t, name, "")
 	m.Edit(t, "restapi:", z.section+"restapi:")
 	return m
 }
 
-func (z zookeeper) patroni(t *testing.T, name string) *rig.Member {
+func (z place) patroni(t *testing.T, name string) *rig.Member {
 	t.Helper()
 	m := z.member(t, name)
 	m.Command = []string{patroni, m.File()}
 	return m
 }
 
-func (z zookeeper) ctl(t *testing.T, program ...string) ctl {
+func (z place) ctl(t *testing.T, program ...string) ctl {
 	t.Helper()
 	dir := pgtest.Dir(t)
 	file := filepath.Join(dir, "ctl.yml")
@@ -54,7 +54,11 @@ func needKazoo(t *testing.T) {
 func TestMoveInPlaceOnZooKeeper(t *testing.T) {
 	needKazoo(t)
 	t.Parallel()
-	z := startZooKeeper(t)
+	movesOn(t, startZooKeeper(t))
+}
+
+func movesOn(t *testing.T, z place) {
+	t.Helper()
 	members := []*rig.Member{z.patroni(t, "demo-0"), z.patroni(t, "demo-1"), z.patroni(t, "demo-2")}
 	cluster(t, members[0], members[1])
 	members[2].Start(t)
@@ -66,10 +70,15 @@ func TestMoveInPlaceOnZooKeeper(t *testing.T) {
 // reads and asks what the other kind wrote.
 func TestMixedOnZooKeeper(t *testing.T) {
 	needKazoo(t)
+	mixedOn(t, startZooKeeper)
+}
+
+func mixedOn(t *testing.T, start func(*testing.T) place) {
+	t.Helper()
 	for name, regentFirst := range map[string]bool{"Regent leads first": true, "Patroni leads first": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			z := startZooKeeper(t)
+			z := start(t)
 			regent, other := z.member(t, "demo-0"), z.patroni(t, "demo-1")
 			leader, replica := regent, other
 			if !regentFirst {

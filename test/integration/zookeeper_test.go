@@ -8,12 +8,20 @@ import (
 	"github.com/regent-ha/regent/test/integration/harness"
 )
 
-// The store is a ZooKeeper. The leader's machine dies, then the next leader is cut off, then one leaves in order: each time the other
-// one takes over, not before the lock has ended, and the former leader comes back.
+// The store is a ZooKeeper.
 func TestOnZooKeeper(t *testing.T) {
 	t.Parallel()
 	c := harness.Start(t, harness.Options{ZooKeeper: true})
-	old, w := c.Healthy(t, harness.Patience), c.Write(t)
+	w := c.Write(t)
+	handsOver(t, c, w)
+	w.Audit(t, 0)
+}
+
+// handsOver: the leader's machine dies, then the next leader is cut off, then one leaves in order: each time the other
+// one takes over, not before the lock has ended, and the former leader comes back.
+func handsOver(t *testing.T, c *harness.Cluster, w *harness.Writer) {
+	t.Helper()
+	old := c.Healthy(t, harness.Patience)
 	next := func(what string) *harness.Member {
 		t.Helper()
 		now := c.Healthy(t, harness.Patience)
@@ -58,5 +66,4 @@ func TestOnZooKeeper(t *testing.T) {
 	old.AwaitExit(t, harness.Patience)
 	old.Start(t)
 	next("in order")
-	w.Audit(t, 0)
 }

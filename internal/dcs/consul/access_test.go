@@ -103,10 +103,10 @@ func TestToken(t *testing.T) {
 		"of another one": token("other", `key_prefix "service/other/" {policy = "write"} session_prefix "" {policy = "write"}`),
 	} {
 		s := with(token)
-		if _, err := s.Acquire(limited(t, 20*time.Second), "a", time.Minute); !errors.Is(err, dcs.ErrDenied) {
+		if _, err := s.Acquire(limited(t, time.Minute), "a", time.Minute); !errors.Is(err, dcs.ErrDenied) {
 			t.Errorf("%s: acquire: have %v, want ErrDenied", name, err)
 		}
-		if _, err := s.Put(limited(t, 20*time.Second), "config", []byte("{}"), 0); !errors.Is(err, dcs.ErrDenied) {
+		if _, err := s.Put(limited(t, time.Minute), "config", []byte("{}"), 0); !errors.Is(err, dcs.ErrDenied) {
 			t.Errorf("%s: put: have %v, want ErrDenied", name, err)
 		}
 	}

@@ -129,7 +129,7 @@ func (v *view) want(index uint64) {
 	v.Lock()
 	defer v.Unlock()
 	if index > v.wanted {
-		v.wanted, v.built = index, false
+		v.wanted = index
 	}
 }
 

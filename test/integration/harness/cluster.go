@@ -12,6 +12,8 @@ import (
 
 	"github.com/regent-ha/regent/client"
 	"github.com/regent-ha/regent/internal/cluster"
+	"github.com/regent-ha/regent/internal/dcs/consul"
+	"github.com/regent-ha/regent/internal/dcs/consul/consultest"
 	"github.com/regent-ha/regent/internal/dcs/dcstest"
 	"github.com/regent-ha/regent/internal/dcs/etcd"
 	"github.com/regent-ha/regent/internal/dcs/etcd/etcdtest"
@@ -28,7 +30,8 @@ const Patience = 2 * time.Minute
 // Cluster is one cluster of a test.
 type Cluster struct {
 	Members []*Member
-	Keys    Keys // reads the store directly
+	Keys    Keys               // reads the store directly
+	Consul  *consultest.Server // the store, if it is one
 
 	dir     string
 	scope   string
@@ -47,15 +50,17 @@ func New(t testing.TB, o Options) *Cluster {
 	t.Helper()
 	o.defaults()
 	pg := pgtest.Installed(t)
-	address, scope := startStore(t, o.ZooKeeper)
+	address, scope, server := startStore(t, o)
 	dir, err := os.MkdirTemp(root(t), scope+"-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &Cluster{dir: dir, scope: scope, binDir: pg.BinDir, options: o}
+	c := &Cluster{Consul: server, dir: dir, scope: scope, binDir: pg.BinDir, options: o}
 	t.Cleanup(func() { c.close(t) })
 	if o.ZooKeeper {
 		c.Keys, err = zookeeper.Open(t.Context(), zookeeper.Config{Servers: []string{address}, Namespace: "service", Scope: scope, Log: etcdtest.Quiet})
+	} else if o.Consul {
+		c.Keys, err = consul.Open(t.Context(), consul.Config{Address: address, Namespace: "service", Scope: scope, Log: etcdtest.Quiet})
 	} else {
 		c.Keys, err = etcd.Open(t.Context(), etcd.Config{Endpoints: []string{address}, Namespace: "service", Scope: scope, Log: etcdtest.Quiet})
 	}

@@ -16,6 +16,7 @@ type Options struct {
 	Retry     time.Duration  // default 3 s
 	Dynamic   map[string]any // into bootstrap.dcs
 	ZooKeeper bool           // the store is one, instead of etcd
+	Consul    bool           // the store is one, instead of etcd
 	// Member changes the configuration of one member before it is written.
 	Member func(m *Member, config map[string]any)
 }
@@ -73,6 +74,10 @@ func (m *Member) configuration() []byte {
 	if o.ZooKeeper {
 		delete(config, "etcd3")
 		config["zookeeper"] = Map{"hosts": []any{m.Store.Address()}}
+	}
+	if o.Consul {
+		delete(config, "etcd3")
+		config["consul"] = Map{"host": m.Store.Address()}
 	}
 	if o.Member != nil {
 		o.Member(m, config)

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/regent-ha/regent/internal/dcs/consul/consultest"
 	"github.com/regent-ha/regent/internal/dcs/etcd/etcdtest"
 	"github.com/regent-ha/regent/internal/dcs/zookeeper/zookeepertest"
 	"github.com/regent-ha/regent/internal/porttest"
@@ -21,18 +22,22 @@ var store struct {
 	scopes  int
 }
 
-// startStore starts etcd, once, which ends with this process; or a ZooKeeper, which ends with the test.
-func startStore(t testing.TB, zookeeper bool) (address, scope string) {
+// startStore starts etcd, once, which ends with this process; or a ZooKeeper or a Consul, which ends with the test.
+func startStore(t testing.TB, o Options) (address, scope string, consul *consultest.Server) {
 	t.Helper()
 	store.Lock()
 	defer store.Unlock()
 	store.scopes++
 	scope = fmt.Sprintf("cluster%d", store.scopes)
-	if zookeeper {
-		return zookeepertest.Start(t).Address, scope
+	if o.ZooKeeper {
+		return zookeepertest.Start(t).Address, scope, nil
+	}
+	if o.Consul {
+		consul = consultest.Start(t, nil)
+		return consul.Address, scope, consul
 	}
 	if store.address != "" {
-		return store.address, scope
+		return store.address, scope, nil
 	}
 	dir := filepath.Join(root(t), "etcd")
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -55,7 +60,7 @@ func startStore(t testing.TB, zookeeper bool) (address, scope string) {
 	}
 	go func() { _ = cmd.Wait() }()
 	etcdtest.WaitReady(t, store.address)
-	return store.address, scope
+	return store.address, scope, nil
 }
 
 func root(t testing.TB) string {

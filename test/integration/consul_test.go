@@ -1,0 +1,46 @@
+package integration
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/regent-ha/regent/test/integration/harness"
+)
+
+// The store is a Consul.
+func TestOnConsul(t *testing.T) {
+	t.Parallel()
+	c := harness.Start(t, harness.Options{Consul: true})
+	w := c.Write(t)
+	handsOver(t, c, w)
+
+	// A switchover that is asked for: the lock is given up, and the other one has it at once.
+	old := c.Healthy(t, harness.Patience)
+	other := c.Others(old)[0]
+	switchover(t, old, old, other.Name)
+	w.AdvanceOn(t, other, harness.Patience)
+	if now := c.Healthy(t, harness.Patience); now != other {
+		t.Fatalf("after the switchover: have leader %s, want %s", now.Name, other.Name)
+	}
+	old = other
+	if table := c.Command(t, "list"); !strings.Contains(table, old.Name) || !strings.Contains(table, "Leader") || !strings.Contains(table, "streaming") && !strings.Contains(table, "running") {
+		t.Errorf("list: have\n%s", table)
+	}
+
+	// The only server of Consul dies and comes back, long after the leader had to stop.
+	c.Consul.Kill()
+	var end time.Time
+	harness.Eventually(t, harness.Patience, "the leader tells the end of its lock", func() bool {
+		left := old.LeaseLeft()
+		end = time.Now().Add(left)
+		return left > 0
+	})
+	harness.Eventually(t, harness.Patience, "the leader stops PostgreSQL", func() bool { return old.Postmaster() == 0 })
+	if last := harness.LastSent(w.Acks(), old); !last.Before(end) {
+		t.Errorf("the leader accepted a row %s after its lock had ended", last.Sub(end))
+	}
+	c.Consul.Start(t)
+	w.AdvanceOn(t, c.Healthy(t, harness.Patience), harness.Patience)
+	w.Audit(t, 0)
+}
