@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/regent-ha/regent/internal/cluster"
@@ -161,12 +163,16 @@ func (w *World) givesUp(a *agent, d *ha.Decision) {
 	if w.now-w.configured < int64(long) || w.now-a.since < int64(long) {
 		return
 	}
-	for name := range v.Memory.Failsafe.Known {
+	circle := map[string]string{}
+	for _, list := range append(slices.Clone(v.Memory.Failsafe.Tried), v.Memory.Failsafe.Known) { // who may be listed by now has to agree, too
+		maps.Copy(circle, list)
+	}
+	for name, url := range circle {
 		m := w.member(name)
 		switch {
 		case m == nil, m == a.m:
 			continue
-		case m.agent == nil || m.agent.frozen > 0 || w.now-m.agent.since < int64(long) || m.apiURL() != v.Memory.Failsafe.Known[name] || !w.net.steady(a.m.place, m.place, long):
+		case m.agent == nil || m.agent.frozen > 0 || w.now-m.agent.since < int64(long) || m.apiURL() != url || !w.net.steady(a.m.place, m.place, long):
 			return
 		case m.agent.stuck > 0 || m.server == nil || m.server.phase != standingBy || w.now-m.server.since < int64(long) || m.server.frozen > 0 || !m.dir.standbySignal:
 			return
@@ -200,7 +206,40 @@ func (w *World) failsafeFaults(r *random, span time.Duration) (list []Fault) {
 			list = append(list, f)
 		}
 	}
+	switch { // drawn last, so that all else about a seed stays
+	case r.chance(15):
+		list = append(list, w.joining(r, span)...)
+	case r.chance(15):
+		list = append(list, w.slowly(r, span)...)
+	}
 	return list
+}
+
+// joining lets a member come back that was away for longer than ttl, so that it is listed no more, while the leader's lines are slow; then the
+// store goes, or the leader. Who has to agree changes in the midst of a question, or by a write that nobody hears of.
+func (w *World) joining(r *random, span time.Duration) []Fault {
+	back := r.between(time.Minute, span+time.Minute)
+	away := r.between(45*time.Second, time.Minute)
+	slow, last := back-r.between(0, 3*time.Second), back+r.between(0, 8*time.Second)
+	return []Fault{
+		during("agent-killed", back-away, away, r.below(len(w.Members)), 0),
+		during("slow-links", slow, r.between(3*time.Second, 15*time.Second), Leader, 300+r.below(1700)),
+		during(choose(r, "cut-store", "cut-store-way", "store-down"), last, r.between(20*time.Second, time.Minute), Leader, r.below(2)),
+	}
+}
+
+// slowly lets answers take long while the store is away, and then ends the leader's agent: only the guard knows until when it may lead.
+func (w *World) slowly(r *random, span time.Duration) []Fault {
+	at := r.between(0, span)
+	return []Fault{
+		during(choose(r, "store-down", "cut-store"), at, r.between(40*time.Second, 90*time.Second), Leader, r.below(2)),
+		during("slow-links", at+r.between(0, 5*time.Second), r.between(20*time.Second, time.Minute), Leader, 300+r.below(1000)),
+		during(choose(r, "agent-killed", "agent-frozen"), at+r.between(8*time.Second, 30*time.Second), r.between(30*time.Second, time.Minute), Leader, 0),
+	}
+}
+
+func during(kind string, at, lasts time.Duration, member, value int) Fault {
+	return Fault{At: at.Truncate(time.Millisecond), For: lasts.Truncate(time.Millisecond), Kind: kind, Member: member, Value: value}
 }
 
 // letGoOn says whether the member leads by what the others have promised, as the store has let its lock go.
