@@ -1,14 +1,14 @@
-// Command mutations shows that the tests of the decisions are able to fail. It makes one mistake after the other in the source of
-// the core, each alone and through an overlay of the go command, builds the simulator with it, and runs that until it finds a
-// violation. A mistake that is not found within its number of schedules is a hole in the simulator, and fails the run; so does a
-// violation without any mistake.
+// Command mutations shows that the tests of the decisions are able to fail. It makes one mistake after the other in the core and
+// runs the simulator with it, until that finds a violation. The source is left alone: through an overlay of the go command one
+// simulator is built that has all the mistakes in it, and is told which of them to make. A mistake that is not found within its
+// number of schedules is a hole in the simulator, and fails the run; so does a violation without any mistake.
 //
 //	go run ./test/mutations                   all, each from seed 0 on, and the core as it is
 //	go run ./test/mutations --check           each with the seed of docs/PROOF.md, and only if that shows nothing from seed 0 on
 //	go run ./test/mutations --only 'slot'     some
 //	go run ./test/mutations --tests           also against the unit tests and transcripts of the core
 //	go run ./test/mutations --write           and write the table of docs/PROOF.md
-//	go run ./test/mutations --build DIR       keep the simulators with the mistakes
+//	go run ./test/mutations --build DIR       keep a simulator for each mistake
 package main
 
 import (
@@ -46,7 +46,7 @@ func parse(args []string) (o options, err error) {
 	f.BoolVar(&o.tests, "tests", false, "run the tests of internal/ha and internal/loop with each mutation too")
 	f.BoolVar(&o.check, "check", false, "begin with the seed that has caught it before, and leave out the core as it is")
 	f.BoolVar(&o.write, "write", false, "replace the table in docs/PROOF.md, if nothing went wrong")
-	f.StringVar(&o.build, "build", "", "only build the simulators, into that folder, to look at one more closely")
+	f.StringVar(&o.build, "build", "", "only build a simulator for each mistake, into that folder, to look at one more closely")
 	f.StringVar(&o.ignore, "ignore", "", "oracles that say nothing, separated by commas")
 	if err := f.Parse(args); err != nil {
 		return o, err

@@ -10,9 +10,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // proof is the file with the tables.
@@ -26,6 +30,7 @@ type outcome struct {
 	Seed   int    // of the schedule that showed it; without an oracle all Seeds were played
 	Took   time.Duration
 	Stale  string // what the table says, if that is not so any more
+	Sound  string // the oracle that the same schedule violates without any mistake; empty: none
 	// Problem says why this fails the run; empty: it does not.
 	Problem string
 }
@@ -41,33 +46,37 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	w := worker{options: o, dir: dir, control: filepath.Join(dir, "control"), sound: map[string]*violation{}, record: recorded(string(text))}
-	if err := w.buildSimulator(ctx, w.control); err != nil {
+	w := &worker{options: o, dir: dir, simulator: filepath.Join(dir, "simulator"), sound: map[string]*violation{}, record: recorded(string(text))}
+	all := slices.Concat(mutations(), defects())
+	if err := w.buildCombined(ctx, all); err != nil {
 		return err
 	}
-	all := slices.Concat(mutations(), defects())
 	if !o.check && o.build == "" {
 		all = append([]mutation{{Name: "no mistake at all"}}, all...)
 	}
 	all = slices.DeleteFunc(all, func(m mutation) bool { return !o.only.MatchString(m.Name) })
 
-	var out []outcome
-	failed := 0
-	for _, m := range all {
-		r := outcome{mutation: m}
-		if err := w.one(ctx, &r); err != nil {
+	out := make([]outcome, len(all))
+	w.inParallel(len(all), func(i int) {
+		r := &out[i]
+		r.mutation = all[i]
+		if ctx.Err() != nil {
+			return
+		}
+		if err := w.one(ctx, r, i); err != nil {
 			r.Problem = err.Error()
 		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if r.Problem != "" {
+		fmt.Println(r.line())
+	})
+	failed := 0
+	for i := range out {
+		if out[i].Problem != "" {
 			failed++
 		}
-		fmt.Println(r.line())
-		out = append(out, r)
 	}
 	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
 	case failed > 0:
 		return fmt.Errorf("%d of %d went wrong", failed, len(all))
 	case o.write:
@@ -76,22 +85,84 @@ func run(ctx context.Context, o options) error {
 	return nil
 }
 
+// inParallel does n things. With --check a run is a schedule or two, and as many are done at once as there are processors; else
+// the simulator itself takes all of them.
+func (w *worker) inParallel(n int, do func(int)) {
+	var group errgroup.Group
+	group.SetLimit(1)
+	if w.check {
+		w.workers = cmp.Or(w.workers, 1)
+		group.SetLimit(runtime.NumCPU())
+	}
+	for i := range n {
+		group.Go(func() error {
+			do(i)
+			return nil
+		})
+	}
+	_ = group.Wait()
+}
+
 // worker makes one mistake at a time.
 type worker struct {
 	options
-	dir     string
-	control string                // the simulator without any mistake
-	sound   map[string]*violation // what it shows, by seed and arguments
-	record  map[string]int        // the seed that has caught a mutation, by name
+	dir       string
+	simulator string                // has all mistakes in it, and makes the one that it is told to; none by itself
+	numbers   map[string]int        // of the mistakes in it, by name
+	mu        sync.Mutex            // of sound
+	sound     map[string]*violation // what it shows without any mistake, by seed and arguments
+	record    map[string]int        // the seed that has caught a mutation, by name
 }
 
-func (w *worker) one(ctx context.Context, r *outcome) error {
+// program is a simulator, and which mistake it is to make; 0: none.
+type program struct {
+	path   string
+	number int
+}
+
+// buildCombined builds the simulator with all mistakes in it.
+func (w *worker) buildCombined(ctx context.Context, all []mutation) error {
+	if w.build != "" {
+		return nil
+	}
+	files, apart, err := combine(w.root, all)
+	if err != nil {
+		return err
+	}
+	file, err := overlay(w.root, w.dir, files)
+	if err != nil {
+		return err
+	}
+	w.numbers = map[string]int{}
+	for i := range all {
+		if !apart[i] {
+			w.numbers[all[i].Name] = i + 1
+		}
+	}
+	return w.buildSimulator(ctx, w.simulator, "-overlay", file)
+}
+
+// programOf is the simulator that makes that mistake.
+func (w *worker) programOf(ctx context.Context, r *outcome, dir, overlay string) (program, error) {
+	if number, ok := w.numbers[r.Name]; ok || len(r.Edits) == 0 && w.build == "" {
+		return program{w.simulator, number}, nil
+	}
+	path := filepath.Join(cmp.Or(w.build, dir), strings.NewReplacer(" ", "-", "/", "").Replace(r.Name))
+	return program{path: path}, w.buildSimulator(ctx, path, "-overlay", overlay)
+}
+
+// one makes one mistake, and is the n-th to do so.
+func (w *worker) one(ctx context.Context, r *outcome, n int) error {
 	r.Seeds = cmp.Or(r.Seeds, w.seeds)
 	files, err := mutate(w.root, r.Edits)
 	if err != nil {
 		return err
 	}
-	file, err := overlay(w.root, w.dir, files)
+	dir := filepath.Join(w.dir, fmt.Sprint(n))
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	file, err := overlay(w.root, dir, files)
 	if err != nil {
 		return err
 	}
@@ -100,13 +171,12 @@ func (w *worker) one(ctx context.Context, r *outcome) error {
 			return err
 		}
 	}
-	program := filepath.Join(cmp.Or(w.build, w.dir), strings.ReplaceAll(r.Name, " ", "-"))
-	if err := w.buildSimulator(ctx, program, "-overlay", file); err != nil || w.build != "" {
+	p, err := w.programOf(ctx, r, dir, file)
+	if err != nil || w.build != "" || w.check && r.Open != "" {
 		return err
 	}
-	defer os.Remove(program)
 	began := time.Now()
-	err = w.simulate(ctx, program, r)
+	err = w.simulate(ctx, p, r)
 	r.Took = time.Since(began)
 	if err == nil {
 		r.judge()
@@ -129,6 +199,8 @@ func (r *outcome) judge() {
 		r.Problem = "a violation of " + r.Oracle + " without any mistake"
 	case len(r.Edits) > 0 && r.Oracle == "" && r.Open == "":
 		r.Problem = fmt.Sprintf("not caught in %d schedules", r.Seeds)
+	case r.Sound != "":
+		r.Problem = fmt.Sprintf("that schedule violates %s without any mistake", r.Sound)
 	case r.Oracle != "" && r.Open != "":
 		r.Problem = "caught by " + r.Oracle + ", though it counts as open: " + r.Open
 	}
@@ -184,34 +256,40 @@ func (r *outcome) line() string {
 
 // simulate plays schedules until one shows a violation that it does not show without the mistake: with --check the one of the
 // table first, else all from seed 0 on.
-func (w *worker) simulate(ctx context.Context, program string, r *outcome) error {
-	if seed, ok := w.record[r.Name]; ok && w.check && seed < r.Seeds {
-		if err := w.search(ctx, program, r, seed, seed+1); err != nil || r.Oracle != "" {
+func (w *worker) simulate(ctx context.Context, p program, r *outcome) error {
+	if seed, ok := w.record[r.Name]; ok && w.check {
+		if err := w.search(ctx, p, r, seed, seed+1); err != nil || r.Oracle != "" {
 			return err
 		}
 		r.Stale = fmt.Sprintf("seed %d, which %s has, shows nothing", seed, proof)
 	}
-	return w.search(ctx, program, r, 0, r.Seeds)
+	return w.search(ctx, p, r, 0, r.Seeds)
 }
 
 // search notes the first schedule that catches the mutation.
-func (w *worker) search(ctx context.Context, program string, r *outcome, from, end int) error {
+func (w *worker) search(ctx context.Context, p program, r *outcome, from, end int) error {
 	args := slices.Clone(r.Args)
 	if w.ignore != "" {
 		silent := slices.DeleteFunc(strings.Split(w.ignore, ","), func(o string) bool { return slices.Contains(r.Expect, o) })
 		args = append(args, "--ignore", strings.Join(silent, ","))
 	}
 	for from < end {
-		v, err := w.play(ctx, program, from, end-from, args)
+		v, err := w.play(ctx, p, from, end-from, args)
 		if err != nil || v == nil {
 			return err
 		}
-		known, err := w.without(ctx, *v, args)
+		if len(r.Edits) == 0 {
+			r.Oracle, r.Seed = v.Oracle, v.Seed
+			return nil
+		}
+		sound, err := w.without(ctx, v.Seed, args)
 		if err != nil {
 			return err
 		}
-		if len(r.Edits) == 0 || !known && slices.Contains(r.Expect, v.Oracle) {
-			r.Oracle, r.Seed = v.Oracle, v.Seed
+		if (sound == nil || *sound != *v) && slices.Contains(r.Expect, v.Oracle) {
+			if r.Oracle, r.Seed = v.Oracle, v.Seed; sound != nil {
+				r.Sound = sound.Oracle
+			}
 			return nil
 		}
 		from = v.Seed + 1
@@ -219,18 +297,22 @@ func (w *worker) search(ctx context.Context, program string, r *outcome, from, e
 	return nil
 }
 
-// without says whether the seed shows that violation without any mistake too.
-func (w *worker) without(ctx context.Context, v violation, args []string) (bool, error) {
-	key := fmt.Sprint(v.Seed, args)
+// without is what the seed shows without any mistake; nil: nothing.
+func (w *worker) without(ctx context.Context, seed int, args []string) (*violation, error) {
+	key := fmt.Sprint(seed, args)
+	w.mu.Lock()
 	found, played := w.sound[key]
+	w.mu.Unlock()
 	if !played {
 		var err error
-		if found, err = w.play(ctx, w.control, v.Seed, 1, args); err != nil {
-			return false, err
+		if found, err = w.play(ctx, program{path: w.simulator}, seed, 1, args); err != nil {
+			return nil, err
 		}
+		w.mu.Lock()
 		w.sound[key] = found
+		w.mu.Unlock()
 	}
-	return found != nil && *found == v, nil
+	return found, nil
 }
 
 // violation is what the simulator found with one seed.
@@ -240,12 +322,13 @@ type violation struct {
 }
 
 // play runs so many seeds up to the first that shows a violation; nil: none does.
-func (w *worker) play(ctx context.Context, program string, from, count int, args []string) (*violation, error) {
+func (w *worker) play(ctx context.Context, p program, from, count int, args []string) (*violation, error) {
 	args = append([]string{"--json", "--stop", "--from", fmt.Sprint(from), "--seeds", fmt.Sprint(count)}, args...)
 	if w.workers > 0 {
 		args = append(args, "--workers", fmt.Sprint(w.workers))
 	}
-	c := exec.CommandContext(ctx, program, args...)
+	c := exec.CommandContext(ctx, p.path, args...)
+	c.Env = append(os.Environ(), fmt.Sprintf("%s=%d", chooser, p.number))
 	var stderr bytes.Buffer
 	c.Stderr = &stderr
 	text, err := c.Output()
