@@ -160,10 +160,13 @@ func (a *Agent) Observed(ctx context.Context, maxAge time.Duration) *Status {
 	return next
 }
 
-// observed is this status with a newer observation.
+// observed is this status with a newer observation. A data directory that is being made is no primary's yet, also when its PostgreSQL answers.
 func (s *Status) observed(p cluster.Postgres, at time.Time) *Status {
 	next := *s
 	next.At, next.Postgres = at, p
+	if s.Job != nil && (s.Job.Name == string(ha.JobBootstrap) || s.Job.Name == string(ha.JobClone)) {
+		return &next
+	}
 	if p.Queried && next.Role != cluster.Promoted {
 		next.Role = cluster.Replica
 		if !p.InRecovery {
