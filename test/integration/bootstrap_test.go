@@ -24,7 +24,7 @@ func TestBootstrapRace(t *testing.T) {
 	leader := c.Healthy(t, 2*harness.Patience)
 	ids := map[string]bool{}
 	for _, m := range c.Members {
-		ids[m.Status().SystemID] = true
+		ids[m.Now(t).SystemID] = true
 	}
 	if len(ids) != 1 {
 		t.Errorf("have the system identifiers %v, want one", ids)
@@ -55,9 +55,7 @@ func TestBootstrapRace(t *testing.T) {
 	for _, m := range []*harness.Member{leader, stays} {
 		harness.Eventually(t, harness.Patience, "the slot of "+gone.Name+" goes from "+m.Name, func() bool { return !strings.Contains(slots(m), gone.Name) })
 	}
-	if s := slots(leader); s != stays.Name {
-		t.Errorf("have the slots %q on the leader, want only %q", s, stays.Name)
-	}
+	harness.Eventually(t, harness.Patience, "the leader has no slot but that of "+stays.Name, func() bool { return slots(leader) == stays.Name })
 	gone.Start(t)
 	if now := c.Healthy(t, harness.Patience); now != leader {
 		t.Errorf("have leader %s, want %s", now.Name, leader.Name)
@@ -65,16 +63,24 @@ func TestBootstrapRace(t *testing.T) {
 	w.Audit(t, 0)
 }
 
-// The member that makes the cluster dies in the middle: another one makes it, and the first joins when it is back.
+// The member that makes the cluster dies in the middle, when its PostgreSQL runs and post_bootstrap is under way: another one makes it, and the
+// first joins when it is back.
 func TestBootstrapperKilled(t *testing.T) {
 	t.Parallel()
-	c := harness.New(t, harness.Options{})
+	c := harness.New(t, harness.Options{Member: func(m *harness.Member, config map[string]any) {
+		if m.Name == "m0" {
+			config["bootstrap"].(harness.Map)["post_bootstrap"] = "sh -c 'touch " + begun(m) + " && exec sleep 1000'"
+		}
+	}})
 	first, second := c.Members[0], c.Members[1]
 	first.Start(t)
 	harness.Eventually(t, harness.Patience, "m0 makes the cluster", func() bool {
-		s := first.Status()
-		return s != nil && s.State == "initializing new cluster"
+		_, err := os.Stat(begun(first))
+		return err == nil
 	})
+	if s := first.Now(t); s.State != "initializing new cluster" {
+		t.Errorf("have state %q of a member that makes the cluster, want initializing new cluster", s.State)
+	}
 	first.KillAll(t)
 	if leader := c.Leader(); leader != nil {
 		t.Fatalf("%s leads already: it was not killed in the middle", leader.Name)
@@ -85,10 +91,13 @@ func TestBootstrapperKilled(t *testing.T) {
 	if now := c.Healthy(t, harness.Patience); now != second {
 		t.Errorf("have leader %s, want %s", now.Name, second.Name)
 	}
-	if first.Status().SystemID != second.Status().SystemID {
+	if first.Now(t).SystemID != second.Now(t).SystemID {
 		t.Error("the killed bootstrapper came back with a cluster of its own")
 	}
 }
+
+// begun is a file that a member's post_bootstrap makes.
+func begun(m *harness.Member) string { return filepath.Join(m.Dir, "begun") }
 
 // A member whose data belongs to another cluster is told so and nothing is touched. Without that data it is cloned, and
 // shows how far it is.
@@ -145,9 +154,7 @@ func TestForeignDataThenClone(t *testing.T) {
 
 	// The data directory of a running replica is deleted: it is built again.
 	pid := m.Postmaster()
-	if err := os.RemoveAll(m.Data); err != nil {
-		t.Fatal(err)
-	}
+	harness.Eventually(t, harness.Patience, "PostgreSQL makes no file while its directory is deleted", func() bool { return os.RemoveAll(m.Data) == nil })
 	harness.Eventually(t, harness.Patience, "the replica without data is ended", func() bool { return !harness.Alive(pid) })
 	if now := c.Healthy(t, harness.Patience); now != leader {
 		t.Errorf("have leader %s, want %s", now.Name, leader.Name)
@@ -162,7 +169,7 @@ func TestForeignDataThenClone(t *testing.T) {
 	if said, err := m.API.Reinitialize(limited(t), false, false); err != nil {
 		t.Fatalf("reinitialize: %v %s", err, said)
 	}
-	harness.Eventually(t, harness.Patience, "the replica is stopped to be built again", func() bool { return m.Postmaster() != pid })
+	harness.Eventually(t, harness.Patience, "the replica is built again", func() bool { now := m.Postmaster(); return now != 0 && now != pid })
 	c.Healthy(t, harness.Patience)
 	t.Logf("reinitialized in %s", time.Since(begin).Round(time.Millisecond))
 	if said, err := leader.API.Reinitialize(limited(t), false, false); err == nil {

@@ -12,13 +12,14 @@ import (
 // clients until the lock that it had ends, so nobody leads beside it for a ttl.
 func TestAnotherContainerHasTheDirectory(t *testing.T) {
 	t.Parallel()
-	const ttl = 20 * time.Second
+	const ttl = 40 * time.Second // long enough to be back before the lock ends
 	c := harness.Start(t, harness.Options{TTL: ttl, Member: func(_ *harness.Member, config map[string]any) {
 		config["postgresql"].(harness.Map)["pg_ctl_timeout"] = 2
 	}})
 	old, w := c.Healthy(t, harness.Patience), c.Write(t)
 	other := c.Others(old)[0]
 	w.Advance(t, 10, harness.Patience)
+	reached := w.Reached(t, old, other)
 	old.KillAll(t)
 	release := pgtest.HoldElsewhere(t, old.Data)
 	begun := time.Now()
@@ -36,5 +37,5 @@ func TestAnotherContainerHasTheDirectory(t *testing.T) {
 	if now := c.Healthy(t, harness.Patience); now != other {
 		t.Errorf("have leader %s, want %s", now.Name, other.Name)
 	}
-	w.Audit(t, 20) // rows that the crashed leader had not sent
+	w.Audit(t, reached.Since()) // rows that the crashed leader had not sent
 }

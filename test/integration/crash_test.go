@@ -9,8 +9,8 @@ import (
 	"github.com/regent-ha/regent/test/integration/harness"
 )
 
-// slowly has a loop_wait so long that only events can make anything quick.
-var slowly = harness.Options{LoopWait: 10 * time.Second, TTL: 20 * time.Second}
+// slowly has a loop_wait so long that only events can make anything quick, and a ttl so long that nobody else comes to lead meanwhile.
+var slowly = harness.Options{LoopWait: 10 * time.Second, TTL: time.Minute}
 
 // The postmaster dies: the leader keeps its lock and starts PostgreSQL again on the same timeline. The agent dies: PostgreSQL
 // does not notice, and the next agent goes on with it. Both die and are back before the lock ends: the member still leads, on
@@ -24,8 +24,8 @@ func TestLeaderCrashes(t *testing.T) {
 	m.CrashPostmaster(t)
 	w.AdvanceOn(t, m, harness.Patience)
 	harness.Quick(t, "outage when the postmaster is killed, less than loop_wait", harness.OutageSince(w.Acks(), killed), 9*time.Second)
-	if now := c.Healthy(t, harness.Patience); now != m || m.Status().Timeline != 1 {
-		t.Errorf("postmaster killed: have leader %s on timeline %d, want %s on 1", now.Name, m.Status().Timeline, m.Name)
+	if now := c.Healthy(t, harness.Patience); now != m || m.Now(t).Timeline != 1 {
+		t.Errorf("postmaster killed: have leader %s on timeline %d, want %s on 1", now.Name, m.Now(t).Timeline, m.Name)
 	}
 
 	killed, before := time.Now(), m.Postmaster()
@@ -41,9 +41,9 @@ func TestLeaderCrashes(t *testing.T) {
 	m.KillAll(t)
 	m.Start(t)
 	w.AdvanceOn(t, m, harness.Patience)
-	harness.Quick(t, "outage when both are killed, less than ttl", harness.OutageSince(w.Acks(), killed), 15*time.Second)
-	if now := c.Healthy(t, harness.Patience); now != m || m.Status().Timeline != 2 {
-		t.Errorf("both killed: have leader %s on timeline %d, want %s on 2", now.Name, m.Status().Timeline, m.Name)
+	harness.Quick(t, "outage when both are killed, much less than ttl", harness.OutageSince(w.Acks(), killed), 15*time.Second)
+	if now := c.Healthy(t, harness.Patience); now != m || m.Now(t).Timeline != 2 {
+		t.Errorf("both killed: have leader %s on timeline %d, want %s on 2", now.Name, m.Now(t).Timeline, m.Name)
 	}
 	w.Audit(t, 0)
 }
@@ -55,9 +55,8 @@ func TestLeaderGoneForLong(t *testing.T) {
 	c := harness.Start(t, harness.Options{})
 	old, w := c.Healthy(t, harness.Patience), c.Write(t)
 	other := c.Others(old)[0]
-	sender := backend(t, old, "select pid from pg_stat_replication where application_name = '"+other.Name+"'")
-	stopped := time.Now()
-	kill(t, sender, syscall.SIGSTOP)
+	reached := w.Reached(t, old, other)
+	kill(t, backend(t, old, "select pid from pg_stat_replication where application_name = '"+other.Name+"'"), syscall.SIGSTOP)
 	old.SQL(t, "insert into numbered values (-1, 'nobody has me')")
 	w.Advance(t, 10, harness.Patience)
 	harness.Eventually(t, harness.Patience, "the leader tells what losing it would cost", func() bool {
@@ -67,7 +66,7 @@ func TestLeaderGoneForLong(t *testing.T) {
 	old.KillAll(t)
 	gone := time.Now()
 	w.AdvanceOn(t, other, harness.Patience)
-	harness.Quick(t, "the other member writes, after ttl and a little", time.Since(gone), 25*time.Second)
+	harness.Quick(t, "the other member writes, after ttl and a little", harness.Since(gone), 25*time.Second)
 	if row := other.SQL(t, "select count(*) from numbered where id = -1"); row != "0" {
 		t.Fatal("the row that was to be lost was replicated: nothing has diverged")
 	}
@@ -81,7 +80,7 @@ func TestLeaderGoneForLong(t *testing.T) {
 	if !old.Logged("reason=rewind") {
 		t.Error("the old leader came back by other means than a rewind")
 	}
-	if missing := w.Audit(t, acknowledged(w, old, stopped.Add(-time.Second))); missing == 0 {
+	if missing := w.Audit(t, reached.Since()); missing == 0 {
 		t.Error("have no lost row although replication was stopped: the comparison is blind")
 	}
 }
@@ -90,11 +89,14 @@ func TestLeaderGoneForLong(t *testing.T) {
 // leader is started as it is, at once, and streams.
 func TestLeaderGoneThatCannotBeRewound(t *testing.T) {
 	t.Parallel()
-	c := harness.Start(t, harness.Options{Dynamic: harness.Map{"postgresql": harness.Map{"parameters": harness.Map{"max_connections": 50, "shared_buffers": "16MB"}}}})
+	c := harness.Start(t, harness.Options{Dynamic: harness.Map{"postgresql": harness.Map{"parameters": harness.Map{"max_connections": 50, "shared_buffers": "16MB", "autovacuum": false}}}})
 	old, w := c.Healthy(t, harness.Patience), c.Write(t)
 	other := c.Others(old)[0]
 	w.Advance(t, 10, harness.Patience)
 	w.Stop()
+	for _, writes := range []string{"checkpointer", "background writer"} { // they log something now and then
+		kill(t, backend(t, old, "select pid from pg_stat_activity where backend_type = '"+writes+"'"), syscall.SIGSTOP)
+	}
 	harness.Eventually(t, harness.Patience, "everything is replicated", func() bool {
 		return old.SQL(t, "select count(*) from pg_stat_replication where replay_lsn = pg_current_wal_lsn()") == "1"
 	})
@@ -105,7 +107,7 @@ func TestLeaderGoneThatCannotBeRewound(t *testing.T) {
 	if now := c.Healthy(t, harness.Patience); now != other {
 		t.Errorf("have leader %s, want %s", now.Name, other.Name)
 	}
-	harness.Quick(t, "the old leader streams, without waiting for a ttl", time.Since(back), 15*time.Second)
+	harness.Quick(t, "the old leader streams, without waiting for a ttl", harness.Since(back), 15*time.Second)
 	if old.Logged("reason=compare-history") {
 		t.Error("the old leader was compared while the end of its WAL was not known")
 	}
@@ -115,7 +117,7 @@ func TestLeaderGoneThatCannotBeRewound(t *testing.T) {
 // Every process of every member dies at once. They come back in any order; whoever led goes on if it is in time.
 func TestWholeClusterCrashes(t *testing.T) {
 	t.Parallel()
-	c := harness.Start(t, harness.Options{})
+	c := harness.Start(t, harness.Options{TTL: time.Minute}) // long enough to be in time
 	old, w := c.Healthy(t, harness.Patience), c.Write(t)
 	other := c.Others(old)[0]
 	old.KillAll(t)
@@ -127,12 +129,13 @@ func TestWholeClusterCrashes(t *testing.T) {
 		t.Errorf("have leader %s, want %s, whose lock had not ended", now.Name, old.Name)
 	}
 	w.AdvanceOn(t, old, harness.Patience)
-	if tl := old.Status().Timeline; tl != 2 {
+	if tl := old.Now(t).Timeline; tl != 2 {
 		t.Errorf("have timeline %d, want 2", tl)
 	}
 
 	// Now the replica alone is back, after the lock has ended. It died first, so what was acknowledged since is lost.
-	apart := time.Now().Add(-time.Second)
+	shorten(t, old)
+	reached := w.Reached(t, old, other)
 	other.KillAll(t)
 	old.KillAll(t)
 	harness.Eventually(t, harness.Patience, "the lock ends", func() bool { return c.Leader() == nil })
@@ -142,17 +145,7 @@ func TestWholeClusterCrashes(t *testing.T) {
 	if now := c.Healthy(t, harness.Patience); now != other {
 		t.Errorf("have leader %s, want %s", now.Name, other.Name)
 	}
-	w.Audit(t, acknowledged(w, old, apart))
-}
-
-// acknowledged counts a member's rows since a moment.
-func acknowledged(w *harness.Writer, m *harness.Member, since time.Time) (rows int) {
-	for _, a := range w.Acks() {
-		if a.Member == m.Name && a.Acked.After(since) {
-			rows++
-		}
-	}
-	return rows
+	w.Audit(t, reached.Since())
 }
 
 // backend is the one process id that a query returns.
@@ -179,15 +172,16 @@ func TestPrimaryCrashesAgainAndAgain(t *testing.T) {
 			t.Fatalf("have leader %s, want %s", now.Name, old.Name)
 		}
 	}
+	reached := w.Reached(t, old, other)
 	old.SignalPostmaster(t, syscall.SIGKILL)
 	last := time.Now()
 	w.AdvanceOn(t, other, harness.Patience)
-	harness.Quick(t, "the other member writes after the third crash", time.Since(last), 10*time.Second)
+	harness.Quick(t, "the other member writes after the third crash", harness.Since(last), 10*time.Second)
 	if !old.Logged("it crashed 3 times within 5m0s") {
 		t.Error("the log does not say why the lock was handed over")
 	}
 	if now := c.Healthy(t, harness.Patience); now != other {
 		t.Errorf("have leader %s, want %s", now.Name, other.Name)
 	}
-	w.Audit(t, 50) // what the crashed one had not sent
+	w.Audit(t, reached.Since()) // what the crashed one had not sent
 }

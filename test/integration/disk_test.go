@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/regent-ha/regent/test/integration/harness"
 )
 
@@ -51,24 +53,21 @@ func TestFullDisk(t *testing.T) {
 	if now := c.Healthy(t, harness.Patience); now != leader || leader.Postmaster() != before {
 		t.Errorf("have leader %s, want %s with the same postmaster: its disk is full, but it runs", now.Name, leader.Name)
 	}
-	full := time.Now()
-	for err = nil; err == nil; {
-		// WAL and nothing else.
-		_, err = leader.TrySQL("select pg_logical_emit_message(true, '', repeat('x', 4000000))")
-		if time.Since(full) > harness.Patience {
-			t.Fatal("the WAL has no end")
-		}
-	}
+	reached, full := w.Reached(t, leader, other), time.Now()
+	harness.Eventually(t, harness.Patience, "there is no room for WAL", func() bool {
+		_, err = leader.TrySQL("select pg_logical_emit_message(true, '', repeat('x', 4000000))") // WAL and nothing else
+		return err != nil && !pgconn.Timeout(err)
+	})
 	t.Logf("no room for WAL: %v", err)
 	w.AdvanceOn(t, other, 2*harness.Patience)
-	harness.Quick(t, "the other member writes after the disk was full", time.Since(full), 30*time.Second)
+	harness.Quick(t, "the other member writes after the disk was full", harness.Since(full), 30*time.Second)
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
 	if now := c.Healthy(t, 2*harness.Patience); now != other {
 		t.Errorf("have leader %s, want %s", now.Name, other.Name)
 	}
-	w.Audit(t, 20) // rows that the crashed leader had not sent
+	w.Audit(t, reached.Since()) // rows that the crashed leader had not sent
 }
 
 // fill writes until nothing fits any more.

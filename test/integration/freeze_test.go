@@ -1,11 +1,11 @@
 package integration
 
 import (
-	"context"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/regent-ha/regent/client"
 	"github.com/regent-ha/regent/test/integration/harness"
 )
 
@@ -13,7 +13,7 @@ import (
 // that ends: nobody accepts a row beside the new leader. When it wakes it comes back as a replica.
 func TestAgentFrozen(t *testing.T) {
 	t.Parallel()
-	c := harness.Start(t, harness.Options{})
+	c := harness.Start(t, harness.Options{TTL: time.Minute})
 	old, w := c.Healthy(t, harness.Patience), c.Write(t)
 	other := c.Others(old)[0]
 	before := old.Postmaster()
@@ -26,17 +26,16 @@ func TestAgentFrozen(t *testing.T) {
 	}
 	harness.Quick(t, "outage when the agent is frozen for less than ttl, none at all", harness.OutageSince(w.Acks(), frozen), 2*time.Second)
 
-	ends := endOfLease(t, old)
+	shorten(t, old)
+	reached := w.Reached(t, old, other)
 	old.SignalAgent(t, syscall.SIGSTOP)
-	guarded(t, w, old, other, ends)
+	guarded(t, w, old, other, time.Now().Add(ttl)) // it has asked for nothing since, so its lock has ended by then
 	old.SignalAgent(t, syscall.SIGCONT)
 	if now := c.Healthy(t, harness.Patience); now != other {
 		t.Errorf("frozen for more than ttl: have leader %s, want %s", now.Name, other.Name)
 	}
-	if g := guardOf(t, old); !g.Alive || g.Armed || g.Kills != 1 {
-		t.Errorf("have %+v on the old leader, want a guard that has killed once and is disarmed", g)
-	}
-	w.Audit(t, 20) // what was acknowledged in the last moments may not have been sent any more
+	awaitGuard(t, old, "a guard on the old leader that has killed once and is disarmed", func(g client.Guard) bool { return g.Alive && !g.Armed && g.Kills == 1 })
+	w.Audit(t, reached.Since()) // what was acknowledged in the last moments may not have been sent any more
 }
 
 // The agent of the leader is dead for longer than the ttl: the guard outlives it, and does the same. The next agent tells of it.
@@ -46,9 +45,10 @@ func TestAgentGoneForLong(t *testing.T) {
 	old, w := c.Healthy(t, harness.Patience), c.Write(t)
 	other := c.Others(old)[0]
 	guard := guardOf(t, old).Pid
-	ends := endOfLease(t, old)
+	leads(t, old)
+	reached := w.Reached(t, old, other)
 	old.KillAgent(t)
-	guarded(t, w, old, other, ends)
+	guarded(t, w, old, other, time.Now().Add(ttl))
 	harness.Eventually(t, harness.Patience, "the guard ends after its deed", func() bool { return !harness.Alive(guard) })
 	old.Start(t)
 	if now := c.Healthy(t, harness.Patience); now != other {
@@ -57,17 +57,13 @@ func TestAgentGoneForLong(t *testing.T) {
 	if !old.Logged("the guard has killed PostgreSQL") {
 		t.Error("the restarted agent does not tell that the guard has killed PostgreSQL")
 	}
-	w.Audit(t, 20)
+	w.Audit(t, reached.Since())
 }
 
-// endOfLease is a moment at which the lock of a member has certainly ended, if it is not renewed after this call but once.
-func endOfLease(t *testing.T, m *harness.Member) time.Time {
+// leads waits until a member tells of an end of its lock.
+func leads(t *testing.T, m *harness.Member) {
 	t.Helper()
-	const ttl = 20 * time.Second
-	if left := m.LeaseLeft(); left <= 0 {
-		t.Fatalf("%s tells no end of its lock", m.Name)
-	}
-	return time.Now().Add(ttl)
+	harness.Eventually(t, harness.Patience, m.Name+" tells the end of its lock", func() bool { return m.LeaseLeft() > 0 })
 }
 
 // guarded waits for the other member to lead and checks that the old leader has stopped before the end of its lock.
@@ -88,7 +84,7 @@ func guarded(t *testing.T, w *harness.Writer, old, other *harness.Member, ends t
 // concerns nobody else. The leader's is borne for primary_start_timeout; then the other member leads.
 func TestPostmasterFrozen(t *testing.T) {
 	t.Parallel()
-	c := harness.Start(t, harness.Options{Dynamic: harness.Map{"primary_start_timeout": 6}})
+	c := harness.Start(t, harness.Options{Dynamic: harness.Map{"primary_start_timeout": 60}})
 	leader, w := c.Healthy(t, harness.Patience), c.Write(t)
 	replica := c.Others(leader)[0]
 
@@ -109,31 +105,30 @@ func TestPostmasterFrozen(t *testing.T) {
 		t.Errorf("leader frozen shortly: have leader %s, want %s with the same postmaster", now.Name, leader.Name)
 	}
 
+	patch(t, leader, harness.Map{"primary_start_timeout": 6, "postgresql": harness.Map{"parameters": harness.Map{"work_mem": "7MB"}}})
+	harness.Eventually(t, harness.Patience, "the leader knows the new timeout", func() bool { out, _ := leader.TrySQL("show work_mem"); return out == "7MB" })
+	reached := w.Reached(t, leader, replica)
 	frozen = time.Now()
 	leader.SignalPostmaster(t, syscall.SIGSTOP)
 	responsive(t, leader, 3*time.Second)
 	w.AdvanceOn(t, replica, harness.Patience)
-	harness.Quick(t, "the other member writes after primary_start_timeout", time.Since(frozen), 16*time.Second)
+	harness.Quick(t, "the other member writes after primary_start_timeout", harness.Since(frozen), 16*time.Second)
 	if now := c.Healthy(t, harness.Patience); now != replica {
 		t.Errorf("leader frozen: have leader %s, want %s", now.Name, replica.Name)
 	}
-	w.Audit(t, 50) // its PostgreSQL is killed in the end: the last rows may not have been sent
+	w.Audit(t, reached.Since()) // its PostgreSQL is killed in the end: the last rows may not have been sent
 }
 
 // responsive asks a member for its status all the time and fails when an answer takes longer than a load balancer waits.
 func responsive(t *testing.T, m *harness.Member, during time.Duration) {
 	t.Helper()
-	var slowest time.Duration
+	var slowest harness.Span
 	for end := time.Now().Add(during); time.Now().Before(end); {
 		begin := time.Now()
-		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
-		_, err := m.API.Status(ctx)
-		cancel()
-		if err != nil {
-			t.Errorf("GET /patroni of %s while a postmaster is frozen: %v", m.Name, err)
-			return
+		m.Now(t)
+		if s := harness.Since(begin); s.Took() > slowest.Took() {
+			slowest = s
 		}
-		slowest = max(slowest, time.Since(begin))
 	}
 	harness.Quick(t, "slowest GET /patroni of "+m.Name+" while a postmaster is frozen", slowest, 2*time.Second)
 }

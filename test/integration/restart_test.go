@@ -44,7 +44,7 @@ func TestScheduledRestart(t *testing.T) {
 	}
 	harness.Eventually(t, harness.Patience, "nobody sees a plan", shown(false))
 
-	at = time.Now().Add(3 * time.Second)
+	at = time.Now().Add(8 * time.Second)
 	if _, err := replica.API.Restart(limited(t), client.RestartRequest{Schedule: &at, Role: "replica"}); err != nil {
 		t.Fatal(err)
 	}

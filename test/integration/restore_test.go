@@ -75,7 +75,7 @@ func TestPointInTimeRecovery(t *testing.T) {
 
 	second.Start(t)
 	c.Healthy(t, harness.Patience)
-	if s := first.Status(); s.SystemID != id || s.Timeline != 2 {
+	if s := first.Now(t); s.SystemID != id || s.Timeline != 2 {
 		t.Errorf("have cluster %s on timeline %d, want %s on 2", s.SystemID, s.Timeline, id)
 	}
 	same := func() { // nothing of the old cluster's later history came along

@@ -53,11 +53,7 @@ func TestSynchronousNodeDeath(t *testing.T) {
 		standbys := settled(t, c, leader, 1).Standbys
 		leader.KillAll(t)
 		dead := leader
-		harness.Eventually(t, harness.Patience, "another member leads", func() bool {
-			next := c.Leader()
-			return next != nil && next != dead && next.Ready("primary")
-		})
-		leader = c.Leader()
+		leader = successor(t, c, dead)
 		if !slices.Contains(standbys, leader.Name) {
 			t.Fatalf("round %d: %s leads, want one of %v, which /sync named", round, leader.Name, standbys)
 		}
@@ -94,11 +90,7 @@ func TestQuorumNodeDeath(t *testing.T) {
 		voting()
 		leader.KillAll(t)
 		dead := leader
-		harness.Eventually(t, harness.Patience, "another member leads", func() bool {
-			next := c.Leader()
-			return next != nil && next != dead && next.Ready("primary")
-		})
-		leader = c.Leader()
+		leader = successor(t, c, dead)
 		w.AdvanceOn(t, leader, harness.Patience)
 		if lost := w.Missing(t, slices.DeleteFunc(w.Acks(), func(a harness.Ack) bool { return a.Member != dead.Name })); len(lost) > 0 {
 			t.Fatalf("round %d: %d rows that %s acknowledged are missing on %s, the first is %+v", round, len(lost), dead.Name, leader.Name, lost[0])
@@ -113,23 +105,24 @@ func TestQuorumNodeDeath(t *testing.T) {
 // A standby dies and commits go on without a break; the other one is left to lead alone. What people and machines see of the mode, and a switchover, which needs no votes.
 func TestQuorumStandbyDies(t *testing.T) {
 	t.Parallel()
-	c := harness.Start(t, quorate(3))
+	o := quorate(3)
+	o.TTL, o.Retry = time.Minute, 15*time.Second
+	c := harness.Start(t, o)
 	leader := c.Healthy(t, harness.Patience)
 	others := c.Others(leader)
 	settled(t, c, leader, 2)
 	want := quorum.AnyOf(1, []string{others[0].Name, others[1].Name}, false).String()
-	if have := leader.SQL(t, "show synchronous_standby_names"); have != want {
-		t.Errorf("have synchronous_standby_names %q, want %q", have, want)
-	}
+	harness.Eventually(t, harness.Patience, "synchronous_standby_names are "+want, func() bool {
+		have, err := leader.TrySQL("show synchronous_standby_names")
+		return err == nil && have == want
+	})
 	for path, want := range map[string]int{"quorum": 200, "read-only-quorum": 200, "synchronous": 503, "asynchronous": 503} {
 		harness.Eventually(t, harness.Patience, "the standby answers as one that /sync names: GET /"+path, func() bool {
 			code, _, err := others[0].API.Health(limited(t), "/"+path)
 			return err == nil && code == want
 		})
 	}
-	if list := c.Command(t, "list"); strings.Count(list, "Quorum Standby") != 2 {
-		t.Errorf("want two Quorum Standby in\n%s", list)
-	}
+	harness.Eventually(t, harness.Patience, "the table has two Quorum Standby", func() bool { return strings.Count(c.Command(t, "list"), "Quorum Standby") == 2 })
 	w := c.Write(t)
 	w.Advance(t, 5, harness.Patience)
 	others[1].KillAll(t)
@@ -172,9 +165,7 @@ func TestSynchronousStandbyDies(t *testing.T) {
 			return err == nil && code == want
 		})
 	}
-	if list := c.Command(t, "list"); !strings.Contains(list, "Sync Standby") {
-		t.Errorf("have no Sync Standby in\n%s", list)
-	}
+	harness.Eventually(t, harness.Patience, "the table has a Sync Standby", func() bool { return strings.Contains(c.Command(t, "list"), "Sync Standby") })
 	w := c.Write(t)
 	standby.KillAll(t)
 	w.Advance(t, 20, harness.Patience) // after its last row the leader has given it up

@@ -25,15 +25,15 @@ func TestWalsenderNeverEnds(t *testing.T) {
 	told := time.Now()
 	old.SignalAgent(t, syscall.SIGTERM)
 	w.AdvanceOn(t, heir, harness.Patience)
-	harness.Quick(t, "another member writes though a walsender waits", time.Since(told), 10*time.Second)
+	harness.Quick(t, "another member writes though a walsender waits", harness.Since(told), 10*time.Second)
 	if code := old.AwaitExit(t, harness.Patience); code != 0 {
 		t.Errorf("have exit code %d, want 0", code)
 	}
-	harness.Quick(t, "the agent has ended with its PostgreSQL", time.Since(told), 40*time.Second)
+	harness.Quick(t, "the agent has ended with its PostgreSQL", harness.Since(told), 40*time.Second)
 	if pid := old.Postmaster(); pid != 0 {
 		t.Errorf("postmaster %d is left behind, and walsender %s with it", pid, sender)
 	}
-	kill(t, receiver, syscall.SIGCONT)
+	resume(t, receiver) // its agent may have ended it meanwhile
 	old.Start(t)
 	if now := c.Healthy(t, harness.Patience); now != heir {
 		t.Errorf("have leader %s, want %s", now.Name, heir.Name)
@@ -45,7 +45,7 @@ func TestWalsenderNeverEnds(t *testing.T) {
 // takes over: the lock is left to run out, and who starts the agent again before it has loses nothing.
 func TestLeaderLeavesWithTheLastRows(t *testing.T) {
 	t.Parallel()
-	c := harness.Start(t, harness.Options{})
+	c := harness.Start(t, harness.Options{TTL: time.Minute}) // long enough to start the agent again
 	old, w := c.Healthy(t, harness.Patience), c.Write(t)
 	stuck := c.Others(old)[0]
 	receiver := backend(t, stuck, "select pid from pg_stat_wal_receiver")
@@ -55,7 +55,7 @@ func TestLeaderLeavesWithTheLastRows(t *testing.T) {
 	if code := old.AwaitExit(t, harness.Patience); code != 0 {
 		t.Errorf("have exit code %d, want 0", code)
 	}
-	kill(t, receiver, syscall.SIGCONT)
+	resume(t, receiver)
 	old.Start(t)
 	if now := c.Healthy(t, harness.Patience); now != old {
 		t.Errorf("have leader %s, want %s, which alone had the last rows", now.Name, old.Name)

@@ -13,13 +13,13 @@ func TestOnZooKeeper(t *testing.T) {
 	t.Parallel()
 	c := harness.Start(t, harness.Options{ZooKeeper: true})
 	w := c.Write(t)
-	handsOver(t, c, w)
-	w.Audit(t, 0)
+	w.Audit(t, handsOver(t, c, w))
 }
 
 // handsOver: the leader's machine dies, then the next leader is cut off, then one leaves in order: each time the other
-// one takes over, not before the lock has ended, and the former leader comes back.
-func handsOver(t *testing.T, c *harness.Cluster, w *harness.Writer) {
+// one takes over, not before the lock has ended, and the former leader comes back. It returns how
+// many rows may be lost, since the one that died had not sent them.
+func handsOver(t *testing.T, c *harness.Cluster, w *harness.Writer) (lost int) {
 	t.Helper()
 	old := c.Healthy(t, harness.Patience)
 	next := func(what string) *harness.Member {
@@ -31,11 +31,10 @@ func handsOver(t *testing.T, c *harness.Cluster, w *harness.Writer) {
 		return now
 	}
 
-	left, died := old.LeaseLeft(), time.Now()
-	end := died.Add(left)
-	if left <= 0 {
-		t.Fatal("the leader tells no end of its lock")
-	}
+	leads(t, old)
+	reached, asked := w.Reached(t, old, c.Others(old)[0]), time.Now()
+	left := old.LeaseLeft()
+	end, died := asked.Add(left), time.Now()
 	old.KillAll(t)
 	w.AdvanceOn(t, c.Others(old)[0], harness.Patience)
 	first := harness.FirstAcked(w.Acks(), c.Others(old)[0], died)
@@ -46,17 +45,20 @@ func handsOver(t *testing.T, c *harness.Cluster, w *harness.Writer) {
 	old.Start(t)
 	old = next("after its death")
 
-	cut := time.Now()
+	lost = reached.Since()
+	reached = w.Reached(t, old, c.Others(old)[0])
 	heal := old.Store.Cut()
-	end = time.Now().Add(old.LeaseLeft())
+	cut := time.Now()
+	ends := old.LeaseEnd(t, 12*time.Second)
 	w.AdvanceOn(t, c.Others(old)[0], harness.Patience)
 	heal()
-	if last := harness.LastSent(w.Acks(), old); !last.Before(end) {
-		t.Errorf("cut off, the old leader accepted a row %s after its lock had ended", last.Sub(end))
+	if last := harness.LastSent(w.Acks(), old); !last.Before(ends.To) {
+		t.Errorf("cut off, the old leader accepted a row %s after its lock had ended", last.Sub(ends.To))
 	}
-	if first := harness.FirstAcked(w.Acks(), c.Others(old)[0], cut); !first.After(end) {
-		t.Errorf("the new leader accepted a row %s before the one that was cut off had lost its lock", end.Sub(first))
+	if first := harness.FirstAcked(w.Acks(), c.Others(old)[0], cut); !first.After(ends.From) {
+		t.Errorf("the new leader accepted a row %s before the one that was cut off had lost its lock", ends.From.Sub(first))
 	}
+	lost += reached.Unsent(c.Others(old)[0])
 	old = next("cut off")
 
 	begin := time.Now()
@@ -66,4 +68,5 @@ func handsOver(t *testing.T, c *harness.Cluster, w *harness.Writer) {
 	old.AwaitExit(t, harness.Patience)
 	old.Start(t)
 	next("in order")
+	return lost
 }

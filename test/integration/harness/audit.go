@@ -41,17 +41,18 @@ func TwoPrimaries(acks []Ack) (problems []string) {
 }
 
 // Outage is the longest time between two acknowledgements.
-func Outage(acks []Ack) time.Duration {
+func Outage(acks []Ack) (longest Span) {
 	sorted := slices.SortedFunc(slices.Values(acks), func(a, b Ack) int { return a.Acked.Compare(b.Acked) })
-	longest := time.Duration(0)
 	for i := 1; i < len(sorted); i++ {
-		longest = max(longest, sorted[i].Acked.Sub(sorted[i-1].Acked))
+		if s := (Span{sorted[i-1].Acked, sorted[i].Acked}); s.Took() > longest.Took() {
+			longest = s
+		}
 	}
 	return longest
 }
 
 // OutageSince is Outage of what was acknowledged from that moment on; the time until the first one counts.
-func OutageSince(acks []Ack, t time.Time) time.Duration {
+func OutageSince(acks []Ack, t time.Time) Span {
 	late := []Ack{{Acked: t}}
 	for _, a := range acks {
 		if a.Acked.After(t) {
@@ -61,8 +62,17 @@ func OutageSince(acks []Ack, t time.Time) time.Duration {
 	return Outage(late)
 }
 
-// LastSent is when the last row left that the member acknowledged; FirstAcked when it acknowledged the first after a moment. The
-// zero time: none.
+// AckedBy counts a member's rows since a moment.
+func AckedBy(acks []Ack, m *Member, since time.Time) (rows int) {
+	for _, a := range acks {
+		if a.Member == m.Name && a.Acked.After(since) {
+			rows++
+		}
+	}
+	return rows
+}
+
+// LastSent is when the last row left that the member acknowledged; the zero time: none.
 func LastSent(acks []Ack, m *Member) (last time.Time) {
 	for _, a := range acks {
 		if a.Member == m.Name && a.Sent.After(last) {

@@ -35,10 +35,10 @@ func TestTwoPrimaries(t *testing.T) {
 
 func TestOutage(t *testing.T) {
 	acks := []Ack{row(1, "a", 1, 0, 1), row(3, "b", 2, 8, 9), row(2, "a", 1, 1, 2)}
-	if have := Outage(acks); have != 7*time.Second {
-		t.Errorf("have %s, want 7s", have)
+	if have := Outage(acks); have != (Span{at(2), at(9)}) {
+		t.Errorf("have %v, want from 2 to 9", have)
 	}
-	if have := OutageSince(acks, at(5)); have != 4*time.Second {
-		t.Errorf("have %s since 5, want 4s", have)
+	if have := OutageSince(acks, at(5)); have != (Span{at(5), at(9)}) {
+		t.Errorf("have %v, want from 5 to 9", have)
 	}
 }

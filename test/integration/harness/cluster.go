@@ -25,7 +25,7 @@ import (
 
 // Patience bounds a wait for what takes seconds when all is well. Machines that run tests are slow; how long something
 // may take is Quick's to say.
-const Patience = 2 * time.Minute
+const Patience = 5 * time.Minute
 
 // Cluster is one cluster of a test.
 type Cluster struct {
@@ -33,6 +33,7 @@ type Cluster struct {
 	Keys    Keys               // reads the store directly
 	Consul  *consultest.Server // the store, if it is one
 
+	t       testing.TB // whose it is
 	dir     string
 	scope   string
 	binDir  string
@@ -49,14 +50,14 @@ type Keys interface {
 func New(t testing.TB, o Options) *Cluster {
 	t.Helper()
 	o.defaults()
+	machine.watch()
 	pg := pgtest.Installed(t)
 	address, scope, server := startStore(t, o)
 	dir, err := os.MkdirTemp(root(t), scope+"-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &Cluster{Consul: server, dir: dir, scope: scope, binDir: pg.BinDir, options: o}
-	t.Cleanup(func() { c.close(t) })
+	c := &Cluster{t: t, Consul: server, dir: dir, scope: scope, binDir: pg.BinDir, options: o}
 	if o.ZooKeeper {
 		c.Keys, err = zookeeper.Open(t.Context(), zookeeper.Config{Servers: []string{address}, Namespace: "service", Scope: scope, Log: etcdtest.Quiet})
 	} else if o.Consul {
@@ -83,6 +84,7 @@ func New(t testing.TB, o Options) *Cluster {
 		}
 		c.Members = append(c.Members, m)
 	}
+	t.Cleanup(c.close) // before the ports are anybody's
 	return c
 }
 
@@ -99,7 +101,8 @@ func Start(t testing.TB, o Options) *Cluster {
 	return c
 }
 
-func (c *Cluster) close(t testing.TB) {
+func (c *Cluster) close() {
+	t := c.t
 	if t.Failed() || os.Getenv(envTell) != "" {
 		c.tell(t)
 	}
@@ -110,9 +113,7 @@ func (c *Cluster) close(t testing.TB) {
 		m.API.Close()
 		guard.Remove(m.Data)
 	}
-	if c.Keys != nil {
-		_ = c.Keys.Close()
-	}
+	_ = c.Keys.Close()
 	_ = os.RemoveAll(c.dir)
 }
 
@@ -142,20 +143,26 @@ func (c *Cluster) tell(t testing.TB) {
 	}
 }
 
-// Leader is the member that holds the lock by the store itself; nil: nobody does.
-func (c *Cluster) Leader() *Member {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-	defer cancel()
-	s, err := c.Keys.Snapshot(ctx)
-	if err != nil {
-		return nil
-	}
-	for _, m := range c.Members {
-		if m.Name == s.Leader.Name {
-			return m
+// Leader is the member that holds the lock by the store itself; nil: nobody does. A store that does not answer says nothing, so it is asked
+// until it does.
+func (c *Cluster) Leader() (leader *Member) {
+	c.t.Helper()
+	Eventually(c.t, Patience, "the store says who leads", func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		defer cancel()
+		s, err := c.Keys.Snapshot(ctx)
+		if err != nil {
+			return false
 		}
-	}
-	return nil
+		leader = nil
+		for _, m := range c.Members {
+			if m.Name == s.Leader.Name {
+				leader = m
+			}
+		}
+		return true
+	})
+	return leader
 }
 
 // Scope is the cluster's name.
@@ -184,64 +191,66 @@ func (c *Cluster) Others(not *Member) (list []*Member) {
 	return list
 }
 
-// Ill says what keeps the cluster from being whole; empty: the leader runs as a primary, and every other member streams from it
+// ill says what keeps the cluster from being whole; empty: the leader runs as a primary, and every other member streams from it
 // on its timeline and has nothing else to do.
-func (c *Cluster) Ill(members ...*Member) string {
-	leader := c.Leader()
+func (c *Cluster) ill(members []*Member) (leader *Member, why string) {
+	leader = c.Leader()
 	if leader == nil {
-		return "nobody holds the lock"
+		return nil, "nobody holds the lock"
 	}
 	s := leader.Status()
 	if s == nil || s.State != "running" || s.Role != "primary" {
-		return fmt.Sprintf("the leader %s is no running primary", leader.Name)
+		return leader, fmt.Sprintf("the leader %s is no running primary", leader.Name)
 	}
 	for _, m := range members {
 		r := m.Status()
 		switch {
 		case m == leader:
 		case r == nil:
-			return m.Name + " does not answer"
+			return leader, m.Name + " does not answer"
 		case r.Regent != nil && r.Regent.Job != nil:
-			return m.Name + " is busy: " + r.Regent.Job.Name
+			return leader, m.Name + " is busy: " + r.Regent.Job.Name
 		case r.Role != "replica" || r.ReplicationState != "streaming" || r.Timeline != s.Timeline:
-			return fmt.Sprintf("%s is %s %s on timeline %d, replication %q; the leader %s is on %d", m.Name, r.Role, r.State, r.Timeline, r.ReplicationState, leader.Name, s.Timeline)
+			return leader, fmt.Sprintf("%s is %s %s on timeline %d, replication %q; the leader %s is on %d", m.Name, r.Role, r.State, r.Timeline, r.ReplicationState, leader.Name, s.Timeline)
 		}
 	}
-	return ""
+	return leader, ""
 }
 
-// Healthy waits until nothing is ill, and returns the leader.
+// Healthy waits until nothing is ill, and returns the leader. Agents say what they saw last: right after a fault that may be of before.
 func (c *Cluster) Healthy(t testing.TB, limit time.Duration) *Member {
 	t.Helper()
 	return c.HealthyWith(t, limit, c.Members...)
 }
 
 // HealthyWith is Healthy for some members.
-func (c *Cluster) HealthyWith(t testing.TB, limit time.Duration, members ...*Member) *Member {
+func (c *Cluster) HealthyWith(t testing.TB, limit time.Duration, members ...*Member) (leader *Member) {
 	t.Helper()
 	ill := ""
-	if !holds(limit, func() bool { ill = c.Ill(members...); return ill == "" }) {
+	if !holds(limit, func() bool { leader, ill = c.ill(members); return ill == "" }) {
 		t.Fatalf("the cluster is not whole after %s: %s", limit, ill)
 	}
-	return c.Leader()
+	return leader
 }
 
-// Eventually waits until something outside this process holds, and fails after the limit. It returns how long it took.
-func Eventually(t testing.TB, limit time.Duration, what string, condition func() bool) time.Duration {
+// Eventually waits until something outside this process holds, and fails after the limit. It returns when it waited. What
+// holds only for a moment may be missed.
+func Eventually(t testing.TB, limit time.Duration, what string, condition func() bool) Span {
 	t.Helper()
 	begin := time.Now()
 	if !holds(limit, condition) {
 		t.Fatalf("have waited %s, want: %s", limit, what)
 	}
-	return time.Since(begin)
+	return Since(begin)
 }
 
 func holds(limit time.Duration, condition func() bool) bool {
 	for deadline := time.Now().Add(limit); ; time.Sleep(50 * time.Millisecond) {
+		late := time.Now().After(deadline) // before the look: this process may not have been run since the last one
 		if condition() {
 			return true
 		}
-		if time.Now().After(deadline) {
+		if late {
 			return false
 		}
 	}

@@ -129,18 +129,16 @@ func tidy(root string) error {
 	return err
 }
 
-// End kills every process that works below the directory and waits, 5 s at most, until they are gone. It returns those that are not.
+// End kills every process that works below the directory and waits, a minute at most, until they are gone. It returns those that are not.
 func End(dir string) (left []int) {
-	for range 500 {
-		if left = Below(dir); len(left) == 0 {
-			return nil
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		if left = Below(dir); len(left) == 0 || time.Now().After(deadline) {
+			return left
 		}
 		for _, pid := range left {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
-	return left
 }
 
 // Below lists the processes, but this one and zombies, whose working directory is that directory or below it, and the guards of

@@ -122,7 +122,7 @@ func (m *Member) AwaitExit(t testing.TB, limit time.Duration) int {
 func (m *Member) KillAgent(t testing.TB) {
 	t.Helper()
 	m.SignalAgent(t, syscall.SIGKILL)
-	m.AwaitExit(t, 5*time.Second)
+	m.AwaitExit(t, Patience)
 }
 
 // KillAll kills the agent and every process of its PostgreSQL, as a machine that loses power does.
@@ -134,7 +134,7 @@ func (m *Member) KillAll(t testing.TB) {
 	if left := m.end(); len(left) > 0 {
 		t.Fatalf("processes %v of %s do not end", left, m.Name)
 	}
-	m.AwaitExit(t, 5*time.Second)
+	m.AwaitExit(t, Patience)
 }
 
 func (m *Member) end() []int { return append(End(m.Dir), End(filepath.Dir(m.Data))...) }
@@ -172,13 +172,18 @@ func (m *Member) SignalPostmaster(t testing.TB, s syscall.Signal) {
 	}
 }
 
-// CrashPostmaster kills PostgreSQL's main process and waits until the agent runs another. Before that, nothing says that the
-// crash has been seen: the sessions outlive their postmaster for a moment and acknowledge rows, and the agent's status is of before.
+// CrashPostmaster kills PostgreSQL's main process and waits until the agent has seen another one answer. Before that, nothing says that the
+// crash has been seen: the sessions outlive their postmaster for a moment and acknowledge rows, the agent's status is of before, and
+// to the agent a PostgreSQL that has not answered yet is one that starts, not one that can crash.
 func (m *Member) CrashPostmaster(t testing.TB) {
 	t.Helper()
-	killed := m.Postmaster()
+	killed := m.Now(t).PostmasterStartTime
 	m.SignalPostmaster(t, syscall.SIGKILL)
-	Eventually(t, Patience, m.Name+" runs PostgreSQL again", func() bool { now := m.Postmaster(); return now != 0 && now != killed })
+	Eventually(t, Patience, m.Name+" leads with PostgreSQL started again", func() bool {
+		s := m.Status()
+		return s != nil && s.State == "running" && s.PostmasterStartTime != "" && s.PostmasterStartTime != killed &&
+			s.Regent != nil && s.Regent.Job == nil && s.Regent.Reason == "healthy-primary"
+	})
 }
 
 // Status asks the agent; nil when it does not answer.
@@ -192,6 +197,26 @@ func (m *Member) Status() *client.Status {
 	return s
 }
 
+// Now is what the agent says once it answers.
+func (m *Member) Now(t testing.TB) (s *client.Status) {
+	t.Helper()
+	Eventually(t, Patience, m.Name+" answers", func() bool { s = m.Status(); return s != nil })
+	return s
+}
+
+// Answers is the code of a health check, once the agent answers.
+func (m *Member) Answers(t testing.TB, path string) (code int) {
+	t.Helper()
+	Eventually(t, Patience, m.Name+" answers", func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		defer cancel()
+		var err error
+		code, _, err = m.API.Health(ctx, path)
+		return err == nil
+	})
+	return code
+}
+
 // Ready says whether the agent says that its PostgreSQL runs in that role, "primary" or "replica".
 func (m *Member) Ready(role string) bool {
 	s := m.Status()
@@ -200,20 +225,46 @@ func (m *Member) Ready(role string) bool {
 
 // LeaseLeft is how long the leader lock is certainly the member's, as it says itself; 0: it is not, or the agent does not answer.
 func (m *Member) LeaseLeft() time.Duration {
+	left, _ := m.leaseLeft()
+	return left
+}
+
+// leaseLeft is LeaseLeft; ok is false when the agent does not answer.
+func (m *Member) leaseLeft() (left time.Duration, ok bool) {
 	ask := http.Client{Timeout: 2 * time.Second}
 	resp, err := ask.Get("http://" + m.api + "/metrics")
 	if err != nil {
-		return 0
+		return 0, false
 	}
 	defer resp.Body.Close()
 	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
 		if rest, ok := strings.CutPrefix(lines.Text(), "regent_lease_remaining_seconds{"); ok {
 			_, number, _ := strings.Cut(rest, "} ")
-			seconds, _ := strconv.ParseFloat(number, 64)
-			return time.Duration(seconds * float64(time.Second))
+			seconds, err := strconv.ParseFloat(number, 64)
+			return time.Duration(seconds * float64(time.Second)), err == nil
 		}
 	}
-	return 0
+	return 0, false
+}
+
+// LeaseEnd is when the lock of a member ends that cannot renew it any more: between two moments, as the answer took time. An answer of the store
+// that was on its way when the store was cut off may still have moved it, so it is asked for until less is left than a renewal would leave.
+func (m *Member) LeaseEnd(t testing.TB, less time.Duration) (end Span) {
+	t.Helper()
+	Eventually(t, Patience, m.Name+" does not renew its lock any more", func() bool {
+		asked := time.Now()
+		left, ok := m.leaseLeft()
+		switch {
+		case !ok:
+			return false
+		case left > 0:
+			end = Span{asked.Add(left), time.Now().Add(left)}
+			return left < less
+		default: // it has ended, or was given up, since
+			return !end.To.IsZero()
+		}
+	})
+	return end
 }
 
 // Reason is that of the agent's last decision.
@@ -224,14 +275,14 @@ func (m *Member) Reason() string {
 	return ""
 }
 
-func (m *Member) dsn(options string) string {
-	return fmt.Sprintf("host=127.0.0.1 port=%d user=postgres password=%s dbname=postgres sslmode=disable connect_timeout=2 %s", m.Port, password, options)
+func (m *Member) dsn() string {
+	return fmt.Sprintf("host=127.0.0.1 port=%d user=postgres password=%s dbname=postgres sslmode=disable", m.Port, password)
 }
 
 // SQL runs statements and returns the last result's rows, columns separated by "|", rows by newlines.
 func (m *Member) SQL(t testing.TB, sql string) string {
 	t.Helper()
-	out, err := m.TrySQL(sql)
+	out, err := m.ask(sql, Patience)
 	if err != nil {
 		t.Fatalf("%s: %s: %v", m.Name, sql, err)
 	}
@@ -239,10 +290,12 @@ func (m *Member) SQL(t testing.TB, sql string) string {
 }
 
 // TrySQL is SQL for statements that may fail.
-func (m *Member) TrySQL(sql string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+func (m *Member) TrySQL(sql string) (string, error) { return m.ask(sql, 10*time.Second) }
+
+func (m *Member) ask(sql string, limit time.Duration) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, m.dsn(""))
+	conn, err := pgx.Connect(ctx, m.dsn())
 	if err != nil {
 		return "", err
 	}

@@ -37,11 +37,11 @@ const kept, fresh = "kept", "fresh"
 // Write makes the table through the leader and begins to write. It stops at the end of the test.
 func (c *Cluster) Write(t testing.TB) *Writer {
 	t.Helper()
-	c.Leader().SQL(t, rows.Create)
+	c.Healthy(t, Patience).SQL(t, rows.Create)
 	w := &Writer{cluster: c}
 	var targets []rows.Target
 	for _, m := range c.Members {
-		targets = append(targets, rows.Target{Name: m.Name, DSN: m.dsn("")})
+		targets = append(targets, rows.Target{Name: m.Name, DSN: m.dsn()})
 	}
 	w.rows = rows.Start(targets, []rows.Session{
 		{Name: kept, Pause: 20 * time.Millisecond, Limit: 3 * time.Second},
@@ -78,7 +78,8 @@ func (w *Writer) Advance(t testing.TB, rows int, limit time.Duration) {
 	Eventually(t, limit, fmt.Sprintf("%d more rows are acknowledged", rows), func() bool { return len(w.Acks()) >= want })
 }
 
-// AdvanceOn waits until a member has acknowledged a row that was sent after this call.
+// AdvanceOn waits until a member has acknowledged a row that was sent after this call. The sessions of a PostgreSQL whose main process was
+// killed, or that is being stopped, acknowledge rows for a moment yet.
 func (w *Writer) AdvanceOn(t testing.TB, m *Member, limit time.Duration) {
 	t.Helper()
 	begin := time.Now()
@@ -100,7 +101,7 @@ func (w *Writer) Audit(t testing.TB, lossy int) (missing int) {
 	if len(lost) > lossy {
 		t.Errorf("%d of %d acknowledged rows are missing on the leader, want at most %d: the first is %+v", len(lost), len(acks), lossy, lost[0])
 	}
-	t.Logf("%d rows acknowledged, %d missing, longest outage %s", len(acks), len(lost), Outage(acks).Round(time.Millisecond))
+	t.Logf("%d rows acknowledged, %d missing, at most %d expected, longest outage %s", len(acks), len(lost), lossy, Outage(acks).Took().Round(time.Millisecond))
 	return len(lost)
 }
 
@@ -111,9 +112,9 @@ func (w *Writer) Missing(t testing.TB, acks []Ack) (lost []Ack) {
 	if leader == nil {
 		t.Fatal("no leader to compare the acknowledged rows with")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, leader.dsn(""))
+	conn, err := pgx.Connect(ctx, leader.dsn())
 	if err != nil {
 		t.Fatal(err)
 	}
