@@ -54,9 +54,9 @@ func operate(t *testing.T, c ctl, a, b *rig.Member) {
 	b.WaitStreamsFrom(t, a)
 	w.Advance(t)
 
-	c.run(t, "pause", rig.Scope, "--wait")
+	pause(t, c, a, b)
 	c.want(t, []string{"Maintenance mode: on"}, "list", rig.Scope)
-	c.run(t, "resume", rig.Scope, "--wait")
+	resume(t, c, a, b)
 	if out := c.run(t, "list", rig.Scope); strings.Contains(out, "Maintenance mode") {
 		t.Errorf("after resume: have\n%s", out)
 	}

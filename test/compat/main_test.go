@@ -81,6 +81,24 @@ func (c ctl) want(t *testing.T, texts []string, args ...string) {
 	}
 }
 
+// pause and resume wait for every member, the command itself for one cycle only: an agent that has not seen the change yet stops its PostgreSQL
+// when it leaves, or leaves it behind.
+func pause(t *testing.T, c ctl, members ...*rig.Member) {
+	t.Helper()
+	c.run(t, "pause", rig.Scope, "--wait")
+	for _, m := range members {
+		rig.Wait(t, m.Name+" is paused", func() bool { return m.Status()["pause"] == true })
+	}
+}
+
+func resume(t *testing.T, c ctl, members ...*rig.Member) {
+	t.Helper()
+	c.run(t, "resume", rig.Scope, "--wait")
+	for _, m := range members {
+		rig.Wait(t, m.Name+" is not paused", func() bool { s := m.Status(); return s != nil && s["pause"] != true })
+	}
+}
+
 // cluster starts a leader and a replica.
 func cluster(t *testing.T, leader, replica *rig.Member) {
 	t.Helper()

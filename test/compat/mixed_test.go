@@ -38,8 +38,8 @@ func TestMixedCluster(t *testing.T) {
 				w.Advance(t)
 			}
 			for _, c := range []ctl{ours, theirs} {
-				c.run(t, "pause", rig.Scope, "--wait")
-				c.run(t, "resume", rig.Scope, "--wait")
+				pause(t, c, leader, replica)
+				resume(t, c, leader, replica)
 			}
 			leader.Stop(t) // in order: the other one takes over
 			replica.WaitPrimary(t)

@@ -40,7 +40,7 @@ func moveInPlace(t *testing.T, members []*rig.Member, ours, theirs ctl) {
 	}
 	change := func(c ctl, command func(*rig.Member) []string) {
 		t.Helper()
-		c.run(t, "pause", rig.Scope, "--wait")
+		pause(t, c, members...)
 		for _, m := range []*rig.Member{members[1], members[2], leader} {
 			m.Stop(t)
 			m.Command = command(m)
@@ -53,7 +53,7 @@ func moveInPlace(t *testing.T, members []*rig.Member, ours, theirs ctl) {
 			})
 			w.Advance(t)
 		}
-		c.run(t, "resume", rig.Scope, "--wait")
+		resume(t, c, members...)
 		w.Advance(t)
 	}
 	change(theirs, func(m *rig.Member) []string { return []string{rig.Program(), "agent", m.File()} })

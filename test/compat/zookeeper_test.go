@@ -96,8 +96,8 @@ func mixedOn(t *testing.T, start func(*testing.T) place) {
 				leader.WaitPrimary(t)
 				replica.WaitStreamsFrom(t, leader)
 				w.Advance(t)
-				c.run(t, "pause", rig.Scope, "--wait")
-				c.run(t, "resume", rig.Scope, "--wait")
+				pause(t, c, leader, replica)
+				resume(t, c, leader, replica)
 			}
 			for range 2 {
 				leader.Crash(t)
