@@ -82,6 +82,9 @@ func (s *Store) registration(m cluster.Member, ttl time.Duration, tags []string)
 
 func (s *Store) serviceID() string { return s.config.Scope + "/" + s.config.Name }
 
+// serviceWait bounds a registration.
+const serviceWait = 2 * time.Second
+
 // tellService registers the member as a service, or takes it away, when something has changed since the agent was told. What fails is said, and tried
 // again with the next announcement: clients find the member by it, but no decision rests on it.
 func (s *Store) tellService(ctx context.Context, m cluster.Member, ttl time.Duration) {
@@ -104,7 +107,9 @@ func (s *Store) tellService(ctx context.Context, m cluster.Member, ttl time.Dura
 	if now == before {
 		return
 	}
-	a, err := s.client.do(ctx, "service", http.MethodPut, path, nil, body)
+	limited, cancel := context.WithTimeout(ctx, serviceWait) // the loop waits for it
+	defer cancel()
+	a, err := s.client.do(limited, "service", http.MethodPut, path, nil, body)
 	if err == nil && a.status != http.StatusOK && body != nil {
 		err = fmt.Errorf("have status %d: %s", a.status, a.body)
 	}
