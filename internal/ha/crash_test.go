@@ -24,6 +24,8 @@ func TestCrashesAreCounted(t *testing.T) {
 		"killed":                      {[]cluster.Postgres{answers, down(cluster.ControlInProduction)}, false, nil, 1},
 		"killed, and stays down":      {[]cluster.Postgres{answers, down(cluster.ControlInProduction), down(cluster.ControlInProduction)}, false, nil, 1},
 		"twice":                       {[]cluster.Postgres{answers, down(cluster.ControlInProduction), rejects, answers, down(cluster.ControlInProduction)}, false, nil, 2},
+		"killed, and met as it dies":  {[]cluster.Postgres{answers, {Pid: 7, Ready: cluster.NoResponse}, down(cluster.ControlInProduction)}, false, nil, 1},
+		"a backend, then the rest":    {[]cluster.Postgres{answers, rejects, down(cluster.ControlInProduction)}, false, nil, 1},
 		"a backend crashed":           {[]cluster.Postgres{answers, rejects, answers}, false, nil, 1},
 		"recovers, and ends of it":    {[]cluster.Postgres{answers, rejects, down(cluster.ControlCrashRecovery)}, false, nil, 1},
 		"frozen":                      {[]cluster.Postgres{answers, {Pid: 7, Ready: cluster.NoResponse}, answers}, false, nil, 0},
@@ -48,5 +50,19 @@ func TestCrashesAreCounted(t *testing.T) {
 		if have := len(v.Memory.Crashes); have != c.want {
 			t.Errorf("%s: have %d crashes, want %d", name, have, c.want)
 		}
+	}
+}
+
+// A postmaster that hangs is ended by us in the end, which is no crash.
+func TestAnEndOfOursIsNoCrash(t *testing.T) {
+	v := View{Self: "pg1", Now: time.Unix(1000, 0), Store: &cluster.Snapshot{Leader: cluster.Leader{Name: "pg1"}}}
+	v.Lock = Lock{Held: true, Deadline: v.Now.Add(time.Hour)}
+	look := func(p cluster.Postgres) { v.Postgres, v.Now = p, v.Now.Add(time.Second); v.remember() }
+	look(cluster.Postgres{Pid: 7, Ready: cluster.Accepting, Queried: true})
+	look(cluster.Postgres{Pid: 7, Ready: cluster.NoResponse})
+	v.Ended = &Ended{Name: JobDemote, At: v.Now}
+	look(cluster.Postgres{Control: &cluster.Control{State: cluster.ControlInProduction}})
+	if have := len(v.Memory.Crashes); have != 0 {
+		t.Errorf("have %d crashes, want none", have)
 	}
 }

@@ -123,9 +123,13 @@ const (
 // backend lives and refuses connections; one that is frozen does not refuse them, and has a limit of its own.
 func (v *View) rememberCrash() {
 	m, p := &v.Memory, &v.Postgres
-	answered := m.Started && m.Down.IsZero() && m.Silent.IsZero() && m.Role == cluster.Primary
-	crashed := p.Running() && p.Ready == cluster.Rejecting || !p.Running() && p.Control != nil && p.Control.State == cluster.ControlInProduction
-	if answered && crashed && v.mine() && v.Job == nil {
+	refuses := p.Running() && p.Ready == cluster.Rejecting
+	died := !p.Running() && p.Control != nil && p.Control.State == cluster.ControlInProduction
+	// Whoever looks in the middle of a death meets a postmaster that is there and does not answer, before it is gone.
+	counted := len(m.Crashes) > 0 && !m.Crashes[len(m.Crashes)-1].Before(m.Answered)
+	ours := v.Ended != nil && v.Ended.At.After(m.Answered)
+	answered := m.Started && m.Down.IsZero() && m.Role == cluster.Primary && (m.Silent.IsZero() || died && !counted && !ours)
+	if answered && (refuses || died) && v.mine() && v.Job == nil {
 		m.Crashes = append(slices.Clone(m.Crashes[max(0, len(m.Crashes)-crashLimit+1):]), v.Now)
 	}
 }
