@@ -86,7 +86,7 @@ func (c *client) do(ctx context.Context, kind, method, path string, query url.Va
 	if query == nil {
 		query = url.Values{}
 	}
-	if live.Datacenter != "" && !strings.HasPrefix(path, "/v1/agent/") {
+	if live.Datacenter != "" && !strings.HasPrefix(path, "/v1/agent/") && !strings.HasPrefix(path, "/v1/catalog/") { // the agent and what it registers
 		query.Set("dc", live.Datacenter)
 	}
 	u := url.URL{Scheme: "http", Host: c.config.Address, Path: path, RawQuery: query.Encode()}

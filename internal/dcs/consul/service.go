@@ -2,6 +2,7 @@ package consul
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 type service struct {
 	told  string // all that a registration depends on; empty: nothing was told, or it failed
 	there bool   // it is registered, as far as we know
+	seen  bool   // Consul's servers have what was told
 }
 
 // ServiceName is the cluster's name as a service: of what a DNS name may have, at most 230 characters.
@@ -92,8 +94,11 @@ func (s *Store) tellService(ctx context.Context, m cluster.Member, ttl time.Dura
 	s.mu.Lock()
 	before := s.service
 	s.mu.Unlock()
+	limited, cancel := context.WithTimeout(ctx, serviceWait) // the loop waits for it
+	defer cancel()
 	now, path, body := service{}, "", any(nil)
-	switch r, ok := s.registration(m, ttl, live.ServiceTags); {
+	r, ok := s.registration(m, ttl, live.ServiceTags)
+	switch {
 	case !live.RegisterService || m.State == cluster.Stopped:
 		if !before.there {
 			return
@@ -104,11 +109,17 @@ func (s *Store) tellService(ctx context.Context, m cluster.Member, ttl time.Dura
 	default:
 		now, path, body = service{told: fmt.Sprintf("%+v %s", r, live.Token), there: true}, "/v1/agent/service/register", r
 	}
-	if now == before {
-		return
+	if now.told == before.told && now.there == before.there {
+		if before.seen || !now.there {
+			return
+		}
+		if now.seen = s.registered(limited, r); now.seen {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.service = now
+			return
+		}
 	}
-	limited, cancel := context.WithTimeout(ctx, serviceWait) // the loop waits for it
-	defer cancel()
 	a, err := s.client.do(limited, "service", http.MethodPut, path, nil, body)
 	if err == nil && a.status != http.StatusOK && body != nil {
 		err = fmt.Errorf("have status %d: %s", a.status, a.body)
@@ -122,4 +133,27 @@ func (s *Store) tellService(ctx context.Context, m cluster.Member, ttl time.Dura
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.service = now
+}
+
+// registered says whether Consul's servers have the service with our tags. An agent that is about to compare its services with theirs puts their
+// tags in the place of what it has just been told, since tags may be overridden there, and leaves it at that.
+func (s *Store) registered(ctx context.Context, r registration) bool {
+	a, err := s.client.do(ctx, "service", http.MethodGet, "/v1/catalog/service/"+r.Name, nil, nil)
+	if err != nil {
+		return errors.Is(err, dcs.ErrDenied) // who may not look has to believe it
+	}
+	var list []struct {
+		ServiceID   string
+		ServiceTags []string
+	}
+	if a.status != http.StatusOK || json.Unmarshal(a.body, &list) != nil {
+		return false
+	}
+	for _, have := range list {
+		lacks := func(tag string) bool { return !slices.Contains(have.ServiceTags, tag) }
+		if have.ServiceID == r.ID && !slices.ContainsFunc(r.Tags, lacks) {
+			return true
+		}
+	}
+	return false
 }
