@@ -183,7 +183,7 @@ func TestInstall(t *testing.T) {
 func wait(t *testing.T, what, want string, ask func() string) {
 	t.Helper()
 	have := ""
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		if have = ask(); have == want {
 			return
 		}

@@ -81,7 +81,7 @@ func (m Machine) launch(p part, bound bool) error {
 }
 
 func (m Machine) reachable(ctx context.Context) error {
-	return m.Wait(ctx, 2*time.Minute, "the API server", "get", "--raw", "/readyz")
+	return m.Wait(ctx, limit, "the API server", "get", "--raw", "/readyz")
 }
 
 // ready waits until the API server answers and the default service account is there: pods can be made then.
@@ -89,7 +89,7 @@ func (m Machine) ready(ctx context.Context) error {
 	if err := m.reachable(ctx); err != nil {
 		return err
 	}
-	return m.Wait(ctx, time.Minute, "the default service account", "-n", "default", "get", "serviceaccount", "default")
+	return m.Wait(ctx, limit, "the default service account", "-n", "default", "get", "serviceaccount", "default")
 }
 
 // Kubectl is a call of kubectl as the cluster's administrator.

@@ -32,9 +32,9 @@ func (m Machine) Down() error {
 	return os.RemoveAll(m.Dir)
 }
 
-// removeCgroups waits, 10 s at most, until the kernel has let go of the last process of a pod.
+// removeCgroups waits until the kernel has let go of the last process of a pod.
 func removeCgroups() error {
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(limit); ; time.Sleep(50 * time.Millisecond) {
 		var left error
 		for _, h := range hierarchies() {
 			var dirs []string

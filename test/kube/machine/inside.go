@@ -81,7 +81,7 @@ func (m Machine) run() error {
 	if err := m.pause(); err != nil {
 		return err
 	}
-	if err := until(2*time.Minute, "the API server", m.kubectlArgs("get", "--raw", "/readyz")...); err != nil {
+	if err := until("the API server", m.kubectlArgs("get", "--raw", "/readyz")...); err != nil {
 		return err
 	}
 	admin := []string{"--kubeconfig", m.Kubeconfig()}
@@ -138,11 +138,11 @@ func (m Machine) pause() error {
 	if err := image.Write(archive, image.Image{Name: "localhost/pause:1", Layers: []string{layer}, Entrypoint: []string{"/pause"}}); err != nil {
 		return err
 	}
-	return until(30*time.Second, "containerd", "ctr", "-n", "k8s.io", "images", "import", archive)
+	return until("containerd", "ctr", "-n", "k8s.io", "images", "import", archive)
 }
 
 // until repeats a command until it succeeds.
-func until(limit time.Duration, what string, call ...string) error {
+func until(what string, call ...string) error {
 	for deadline := time.Now().Add(limit); ; time.Sleep(50 * time.Millisecond) {
 		out, err := exec.Command(call[0], call[1:]...).CombinedOutput()
 		if err == nil {

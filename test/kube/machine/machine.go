@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // Machine is where clusters live and what they are made of.
@@ -16,6 +17,9 @@ type Machine struct {
 
 // Name is the node's cgroup and the machine's end of the cable to it: at most 15 bytes, the limit of an interface's name.
 const Name = "regent-kube"
+
+// limit of every wait: it says nothing about speed, it only ends what would go on for ever.
+const limit = 5 * time.Minute
 
 // NodeName is the only node's.
 const NodeName = "node1"

@@ -70,10 +70,10 @@ func (m Machine) Node(ctx context.Context, bound bool, log io.Writer) error {
 	if out, err := apply.CombinedOutput(); err != nil {
 		return fmt.Errorf("make the objects of a fresh cluster: %w: %s", err, out)
 	}
-	if err := m.Wait(ctx, time.Minute, "the node", "get", "node", NodeName); err != nil {
+	if err := m.Wait(ctx, limit, "the node", "get", "node", NodeName); err != nil {
 		return err
 	}
-	if err := m.Wait(ctx, 2*time.Minute, "the node to be ready", "wait", "--for=condition=Ready", "node/"+NodeName, "--timeout=5s"); err != nil {
+	if err := m.Wait(ctx, limit, "the node to be ready", "wait", "--for=condition=Ready", "node/"+NodeName, "--timeout=5s"); err != nil {
 		return err
 	}
 	fmt.Fprintf(log, "node ready after %.1f s\n", time.Since(began).Seconds())

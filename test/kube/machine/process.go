@@ -34,16 +34,16 @@ func (p process) alive() bool {
 	return err == nil && now == p
 }
 
-// end kills the process and waits until it is gone, 10 s at most.
+// end kills the process and waits until it is gone.
 func (p process) end() error {
-	for deadline := time.Now().Add(10 * time.Second); p.alive(); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(limit); p.alive(); time.Sleep(10 * time.Millisecond) {
 		if err := syscall.Kill(p.pid, syscall.SIGKILL); err != nil && err != syscall.ESRCH {
 			return fmt.Errorf("end process %d: %w", p.pid, err)
 		}
 		var status syscall.WaitStatus
 		_, _ = syscall.Wait4(p.pid, &status, syscall.WNOHANG, nil) // ours, if we started it
 		if time.Now().After(deadline) {
-			return fmt.Errorf("end process %d: still there after 10 s", p.pid)
+			return fmt.Errorf("end process %d: still there after %s", p.pid, limit)
 		}
 	}
 	return nil

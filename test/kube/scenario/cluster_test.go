@@ -24,10 +24,14 @@ type Cluster struct {
 	Namespace, Name string
 	client          kubernetes.Interface
 	http            http.Client
+	course          *Course // of what happens, for a step to tell; nil: nobody follows
 }
 
 // chart is where the chart lies, seen from this package.
 const chart = "../../../deploy/helm/regent"
+
+// limit of every wait: it says nothing about speed, it only ends a test that would go on for ever.
+const limit = 5 * time.Minute
 
 // imageName is what test/kube/run node has imported.
 var imageName = [2]string{"localhost/regent", "test"}
@@ -43,7 +47,7 @@ func Connect(t testing.TB, namespace, name string) *Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &Cluster{Namespace: namespace, Name: name, client: kubernetes.NewForConfigOrDie(config), http: http.Client{Timeout: time.Second}}
+	c := &Cluster{Namespace: namespace, Name: name, client: kubernetes.NewForConfigOrDie(config), http: http.Client{Timeout: 5 * time.Second}}
 	nodes, err := c.client.CoreV1().Nodes().List(t.Context(), meta.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -68,7 +72,7 @@ func (c *Cluster) Install(t testing.TB, values ...string) {
 // Uninstall removes everything, volumes included.
 func (c *Cluster) Uninstall(t testing.TB) {
 	t.Helper()
-	run(t, "kubectl", "delete", "namespace", c.Namespace, "--ignore-not-found", "--timeout=120s")
+	run(t, "kubectl", "delete", "namespace", c.Namespace, "--ignore-not-found", "--timeout="+limit.String())
 }
 
 // run calls a program and returns what it printed.
@@ -139,20 +143,26 @@ type Member struct {
 
 // members asks one pod.
 func (c *Cluster) members(ctx context.Context, ip string) ([]Member, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+ip+":8008/cluster", nil)
+	var body struct{ Members []Member }
+	err := c.ask(ctx, ip, "/cluster", &body)
+	return body.Members, err
+}
+
+// ask one pod for a document.
+func (c *Cluster) ask(ctx context.Context, ip, path string, body any) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+ip+":8008"+path, nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	answer, err := c.http.Do(r)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("GET /cluster of %s: %s", ip, answer.Status)
+		return fmt.Errorf("GET %s of %s: %s", path, ip, answer.Status)
 	}
-	var body struct{ Members []Member }
-	return body.Members, json.NewDecoder(answer.Body).Decode(&body)
+	return json.NewDecoder(answer.Body).Decode(body)
 }
 
 // State is a healed cluster.
@@ -257,7 +267,7 @@ func ready(p core.Pod) bool {
 }
 
 // Heal waits until the cluster is whole.
-func (c *Cluster) Heal(t testing.TB, instances int, limit time.Duration) State {
+func (c *Cluster) Heal(t testing.TB, instances int) State {
 	t.Helper()
 	var why error
 	for deadline := time.Now().Add(limit); ; time.Sleep(100 * time.Millisecond) {

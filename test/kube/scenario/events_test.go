@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/regent-ha/regent/test/kube/machine"
 )
@@ -16,19 +15,19 @@ func TestEvents(t *testing.T) {
 	c.Uninstall(t)
 	t.Cleanup(func() { cleanUp(t, c) })
 	c.Install(t, "dynamic.ttl=20,dynamic.loop_wait=2,dynamic.retry_timeout=3")
-	s := c.Heal(t, 2, 2*time.Minute)
+	s := c.Heal(t, 2)
 	old, heir := s.Leader, other(s.Leader)
 	c.told(t, old, "AgentStarted", "Bootstrapping", "ElectionWon", "Leading")
 	c.told(t, heir, "AgentStarted", "Cloning")
 
 	c.patronictl(t, heir, "switchover", "cluster", "--leader", old, "--candidate", heir, "--force")
-	c.Heal(t, 2, time.Minute)
+	c.Heal(t, 2)
 	c.told(t, old, "Switchover", "HandedOver")
 	c.told(t, heir, "ElectionWon", "Leading")
 
 	c.patronictl(t, heir, "reinit", "cluster", old, "--force")
 	c.told(t, old, "Reinitializing")
-	c.Heal(t, 2, time.Minute)
+	c.Heal(t, 2)
 
 	// The leader is gone and nobody may follow it.
 	c.patronictl(t, heir, "pause", "cluster", "--wait")
@@ -50,7 +49,7 @@ func TestEvents(t *testing.T) {
 func (c *Cluster) told(t testing.TB, pod string, reasons ...string) map[string]string {
 	t.Helper()
 	messages := map[string]string{}
-	c.until(t, time.Minute, pod+" has told "+strings.Join(reasons, ", "), func() error {
+	c.until(t, pod+" has told "+strings.Join(reasons, ", "), func() error {
 		out, err := try(t.Context(), "kubectl", "-n", c.Namespace, "get", "events", "--sort-by=.lastTimestamp", "--field-selector=involvedObject.name="+pod+",source=regent",
 			`-o=jsonpath={range .items[*]}{.reason}={.message}{"\n"}{end}`)
 		if err != nil {

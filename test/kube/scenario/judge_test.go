@@ -3,7 +3,31 @@ package scenario
 import (
 	"strings"
 	"testing"
+	"time"
 )
+
+// TestLateLabels: a second is allowed, and what the machine was slow by at that time.
+func TestLateLabels(t *testing.T) {
+	at := func(ms int) time.Time { return time.UnixMilli(int64(ms)) }
+	for name, test := range map[string]struct {
+		spell [2]int
+		trip  [2]int
+		late  bool
+	}{
+		"in time":                   {[2]int{0, 1000}, [2]int{}, false},
+		"too late":                  {[2]int{0, 1001}, [2]int{}, true},
+		"the machine was slow":      {[2]int{0, 2000}, [2]int{-400, 100}, false},
+		"slower than the machine":   {[2]int{0, 2001}, [2]int{-400, 100}, true},
+		"slow at another time only": {[2]int{0, 2000}, [2]int{3000, 4000}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := roles{spells: []spell{{at(test.spell[0]), at(test.spell[1]), name}}, trips: []spell{{at(test.trip[0]), at(test.trip[1]), ""}}}
+			if _, late := r.judge(); (len(late) > 0) != test.late {
+				t.Errorf("have late %v, want %v", late, test.late)
+			}
+		})
+	}
+}
 
 func TestJudge(t *testing.T) {
 	leader := Member{Name: "a", Role: "leader", State: "running", Host: "1", Timeline: 2}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestMoving: a cluster moves from Endpoints to ConfigMaps and on to a Lease while clients write. The leader stays, nothing is lost, nobody
@@ -14,7 +13,7 @@ func TestMoving(t *testing.T) {
 	c.Uninstall(t)
 	t.Cleanup(func() { cleanUp(t, c) })
 	c.Install(t, "rbac.moveTo=configmaps")
-	c.Heal(t, 2, 2*time.Minute)
+	c.Heal(t, 2)
 	w := c.Write(t)
 	c.Sole(t)
 	c.holds(t, "endpoints/cluster", `{.metadata.annotations.leader}`)
@@ -37,7 +36,7 @@ func TestMoving(t *testing.T) {
 		c.holds(t, move.lock, move.holder)
 		c.step(t, w, 2, "manifest changed to "+move.to, func(State) {
 			c.Install(t, "store="+move.to, "rbac.moveTo="+move.next)
-			c.kubectl(t, "rollout", "status", "statefulset/cluster", "--timeout=180s")
+			c.kubectl(t, "rollout", "status", "statefulset/cluster", "--timeout="+limit.String())
 		})
 		c.holds(t, move.lock, move.holder)
 	}
@@ -49,8 +48,8 @@ func TestMoving(t *testing.T) {
 // holds wants the lock to be where the leader renews it.
 func (c *Cluster) holds(t testing.TB, object, holder string) {
 	t.Helper()
-	s := c.Heal(t, 2, time.Minute)
-	c.until(t, 10*time.Second, "the lock is in "+object, func() error {
+	s := c.Heal(t, 2)
+	c.until(t, "the lock is in "+object, func() error {
 		have, err := try(t.Context(), "kubectl", "-n", c.Namespace, "get", object, "-o", "jsonpath="+holder)
 		if err == nil && have != s.Leader {
 			err = fmt.Errorf("its holder is %q, the leader is %s", have, s.Leader)

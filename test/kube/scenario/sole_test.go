@@ -39,8 +39,10 @@ func (c *Cluster) Sole(t testing.TB) {
 	t.Cleanup(func() { stop(); done.Wait() })
 }
 
-// primary says whether the pod at that address answers as the primary.
+// primary says whether the pod at that address answers as the primary. One that is gone answers nothing at all.
 func (c *Cluster) primary(ctx context.Context, ip string) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+ip+":8008/primary", nil)
 	if err != nil {
 		return false

@@ -21,17 +21,17 @@ func TestTrouble(t *testing.T) {
 	c.Uninstall(t)
 	t.Cleanup(func() { cleanUp(t, c) })
 	c.Install(t, "volume.whenScaled=Delete")
-	c.Heal(t, 2, 2*time.Minute)
+	c.Heal(t, 2)
 	w := c.Write(t)
 	c.Sole(t)
 
 	c.step(t, w, 2, "rolling restart", func(State) {
 		c.kubectl(t, "rollout", "restart", "statefulset/cluster")
-		c.kubectl(t, "rollout", "status", "statefulset/cluster", "--timeout=180s")
+		c.kubectl(t, "rollout", "status", "statefulset/cluster", "--timeout="+limit.String())
 	})
 	c.step(t, w, 2, "volumes opened to the group at each mount, rolled out", func(State) {
 		c.kubectl(t, "patch", "statefulset/cluster", "-p", `{"spec":{"template":{"spec":{"securityContext":{"fsGroupChangePolicy":"Always"}}}}}`)
-		c.kubectl(t, "rollout", "status", "statefulset/cluster", "--timeout=180s")
+		c.kubectl(t, "rollout", "status", "statefulset/cluster", "--timeout="+limit.String())
 	})
 	for _, pod := range []string{"cluster-0", "cluster-1"} {
 		modes := c.kubectl(t, "exec", pod, "-c", "patroni", "--", "stat", "-c", "%a", "/var/lib/postgresql/data", "/var/lib/postgresql/data/PG_VERSION")
@@ -43,7 +43,7 @@ func TestTrouble(t *testing.T) {
 	c.step(t, w, 2, "SIGTERM to process 1 of the leader's container", func(s State) { c.kubectl(t, "exec", s.Leader, "-c", "patroni", "--", "kill", "-TERM", "1") })
 	c.step(t, w, 2, "scaled 2 → 3 → 2", func(State) {
 		c.kubectl(t, "scale", "statefulset/cluster", "--replicas=3")
-		c.Heal(t, 3, 2*time.Minute)
+		c.Heal(t, 3)
 		c.kubectl(t, "scale", "statefulset/cluster", "--replicas=2")
 	})
 	c.step(t, w, 2, "node drained and uncordoned", func(State) {
@@ -58,7 +58,7 @@ func TestTrouble(t *testing.T) {
 		c.kubectl(t, "delete", "pvc", "data-"+s.Leader, "--wait=false")
 		c.kubectl(t, "delete", "pod", s.Leader)
 	})
-	c.step(t, w, 2, "API server away for longer than the TTL", func(State) { c.withoutAPI(t, ttl+15*time.Second) })
+	c.step(t, w, 2, "API server away for longer than the TTL", func(State) { c.withoutAPI(t, ttl+15*time.Second, func() {}) })
 }
 
 // firstProcess: the agent is the first process of its container, without a shell in between, and collects what is left to it.
@@ -71,7 +71,7 @@ func (c *Cluster) firstProcess(t *testing.T, pod string) {
 		t.Errorf("process 1 is %q, want patroni", have)
 	}
 	orphan := strings.TrimSpace(exec("sh", "-c", "sleep 0.1 >/dev/null 2>&1 & echo $!"))
-	c.until(t, 10*time.Second, "the orphan is collected", func() error {
+	c.until(t, "the orphan is collected", func() error {
 		if out, err := try(t.Context(), "kubectl", "-n", c.Namespace, "exec", pod, "-c", "patroni", "--", "test", "!", "-e", "/proc/"+orphan); err != nil {
 			return fmt.Errorf("process %s is still there: %w: %s", orphan, err, out)
 		}
@@ -85,7 +85,7 @@ func TestFullVolume(t *testing.T) {
 	c.Uninstall(t)
 	t.Cleanup(func() { cleanUp(t, c) })
 	c.Install(t, "volume.class=bounded,volume.size=400Mi,dynamic.postgresql.parameters.max_wal_size=64MB")
-	c.Heal(t, 2, 2*time.Minute)
+	c.Heal(t, 2)
 	w := c.Write(t)
 	c.Sole(t)
 	c.step(t, w, 2, "leader's volume full", func(s State) {
@@ -99,7 +99,7 @@ func TestFullVolume(t *testing.T) {
 			psql -h /run/postgresql -U postgres -qc "select pg_logical_emit_message(false, 'fill', repeat('x', 1000000)) from generate_series(1, 20)" >/dev/null || exit 0
 		done; exit 1`
 		c.kubectl(t, "exec", s.Leader, "-c", "patroni", "--", "sh", "-c", fill)
-		c.until(t, 2*time.Minute, "the other member leads", func() error {
+		c.until(t, "the other member leads", func() error {
 			p, err := c.client.CoreV1().Pods(c.Namespace).Get(t.Context(), other(s.Leader), meta.GetOptions{})
 			if err != nil {
 				return err
@@ -109,8 +109,8 @@ func TestFullVolume(t *testing.T) {
 	})
 }
 
-// withoutAPI takes the API server away for a while.
-func (c *Cluster) withoutAPI(t testing.TB, d time.Duration) {
+// withoutAPI takes the API server away for a while, and looks around before it comes back.
+func (c *Cluster) withoutAPI(t testing.TB, d time.Duration, look func()) {
 	t.Helper()
 	source, err := filepath.Abs("..")
 	if err != nil {
@@ -120,18 +120,72 @@ func (c *Cluster) withoutAPI(t testing.TB, d time.Duration) {
 	if err := m.Hold(t.Context(), "kube-apiserver"); err != nil {
 		t.Fatal(err)
 	}
-	pause(t.Context(), d) // the time that passes is what is tested
-	if err := m.Free("kube-apiserver"); err != nil {
-		t.Fatal(err)
-	}
+	func() {
+		defer func() {
+			if err := m.Free("kube-apiserver"); err != nil {
+				t.Error(err)
+			}
+		}()
+		c.course.note("the API server is gone")
+		pause(t.Context(), d) // the time that passes is what is tested
+		look()
+		c.course.note("the API server may come back")
+	}()
 	// Who has found no API server may not look again for a minute, and Services and pods stay as they are until then. New ones look at once.
 	for _, part := range []string{"kubelet", "kube-proxy", "kube-controller-manager", "kube-scheduler"} {
 		if err := errors.Join(m.Hold(t.Context(), part), m.Free(part)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := m.Wait(context.WithoutCancel(t.Context()), time.Minute, "the API server", "get", "--raw", "/readyz"); err != nil {
+	if err := m.Wait(context.WithoutCancel(t.Context()), limit, "the API server", "get", "--raw", "/readyz"); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestFailsafe: with failsafe mode the primary goes on while the API server is away for longer than its lock lives: rows are written, the
+// leader stays the same, and so does the timeline, which says that it was never anything else.
+func TestFailsafe(t *testing.T) {
+	c := Connect(t, "failsafe", "cluster")
+	c.Uninstall(t)
+	t.Cleanup(func() { cleanUp(t, c) })
+	c.Install(t, "dynamic.failsafe_mode=true")
+	s := c.Heal(t, 2)
+	w := c.Write(t)
+	c.Sole(t)
+	c.course = c.Follow(t)
+	w.Tell(c.course)
+	leader, err := c.client.CoreV1().Pods(c.Namespace).Get(t.Context(), s.Leader, meta.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.until(t, "both members are listed", func() error {
+		var listed map[string]string
+		if err := c.ask(t.Context(), leader.Status.PodIP, "/failsafe", &listed); err != nil || len(listed) != 2 {
+			return fmt.Errorf("have %v: %w", listed, err)
+		}
+		return nil
+	})
+	after := c.step(t, w, 2, "API server away for longer than the TTL, failsafe mode", func(s State) {
+		c.withoutAPI(t, ttl+15*time.Second, func() {
+			now := time.Now()
+			c.until(t, "a row is written without the API server", func() error {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				if w.last.Before(now) {
+					return fmt.Errorf("the last one was at %s", w.last)
+				}
+				return nil
+			})
+			var said struct {
+				Failsafe bool `json:"failsafe_mode_is_active"`
+			}
+			if err := c.ask(t.Context(), leader.Status.PodIP, "/patroni", &said); err != nil || !said.Failsafe {
+				t.Errorf("GET /patroni of %s: have %+v, %v, want it to say that failsafe mode is active", s.Leader, said, err)
+			}
+		})
+	})
+	if before := last().before; after != before {
+		t.Errorf("have %v after the outage, want %v to have gone on", after, before)
 	}
 }
 
@@ -151,7 +205,7 @@ func TestEnvironmentOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.kubectl(t, "apply", "-f", file)
-	c.until(t, time.Minute, "the member leads", func() error {
+	c.until(t, "the member leads", func() error {
 		_, err := c.healed(t.Context(), 1)
 		return err
 	})

@@ -26,7 +26,9 @@ type Writer struct {
 	mu    sync.Mutex
 	acked map[int]bool
 	last  time.Time
-	gap   time.Duration // the longest time between two acknowledged rows since Mark
+	gap   [2]time.Time // the longest time between two acknowledged rows since Mark
+	// complain is told what a session ended with.
+	complain func(string)
 }
 
 // Write begins, on a cluster that is whole.
@@ -65,7 +67,13 @@ func (w *Writer) prepare(ctx context.Context) error {
 func (w *Writer) run(ctx context.Context) {
 	defer close(w.ended)
 	for n := 1; ctx.Err() == nil; n++ { // a row whose answer got lost keeps its number to itself
-		_ = w.session(ctx, &n)
+		if err := w.session(ctx, &n); err != nil && ctx.Err() == nil {
+			w.mu.Lock()
+			if w.complain != nil {
+				w.complain("the writer: " + err.Error())
+			}
+			w.mu.Unlock()
+		}
 		pause(ctx, 20*time.Millisecond)
 	}
 }
@@ -114,7 +122,9 @@ func (w *Writer) note(n int) {
 	defer w.mu.Unlock()
 	now := time.Now()
 	w.acked[n] = true
-	w.gap = max(w.gap, now.Sub(w.last))
+	if now.Sub(w.last) > w.gap[1].Sub(w.gap[0]) {
+		w.gap = [2]time.Time{w.last, now}
+	}
 	w.last = now
 }
 
@@ -122,14 +132,24 @@ func (w *Writer) note(n int) {
 func (w *Writer) Mark() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.gap = 0
+	w.gap = [2]time.Time{}
 }
 
 // Outage is the longest time without an acknowledged row since Mark; what is going on now counts.
-func (w *Writer) Outage() time.Duration {
+func (w *Writer) Outage() (from, to time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return max(w.gap, time.Since(w.last))
+	if now := time.Now(); now.Sub(w.last) > w.gap[1].Sub(w.gap[0]) {
+		return w.last, now
+	}
+	return w.gap[0], w.gap[1]
+}
+
+// Tell lets a course know what the writer meets.
+func (w *Writer) Tell(f *Course) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.complain = f.note
 }
 
 // Lost counts the acknowledged rows that the primary does not have, of how many.
@@ -140,7 +160,7 @@ func (w *Writer) Lost(ctx context.Context) (lost, acked int, err error) {
 		want = append(want, n)
 	}
 	w.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	conn, err := w.connect(ctx)
 	for err != nil && ctx.Err() == nil {
