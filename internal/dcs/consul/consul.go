@@ -16,11 +16,7 @@ package consul
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
-	"fmt"
 	"log/slog"
-	"net"
-	"os"
 	"strings"
 	"time"
 
@@ -95,38 +91,13 @@ func (c *Config) complete() {
 // root is what all our keys begin with; it ends with a slash.
 func (c *Config) root() string { return strings.TrimPrefix(cluster.Root(c.Namespace, c.Scope), "/") }
 
-// secure reads authorities and certificates anew, so that they may be replaced.
+// secure is how a server is reached by TLS.
 func (c *Config) secure() (*tls.Config, error) {
-	host, _, err := net.SplitHostPort(c.Address)
-	if err != nil {
-		return nil, err
-	}
-	out := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host, InsecureSkipVerify: c.Unverified}
-	if c.CACert != "" {
-		text, err := os.ReadFile(c.CACert)
-		if err != nil {
-			return nil, fmt.Errorf("read consul.cacert: %w", err)
-		}
-		out.RootCAs = x509.NewCertPool()
-		if !out.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("read consul.cacert %s: want at least one PEM certificate", c.CACert)
-		}
-	}
-	if c.Cert != nil {
-		pair, err := c.Cert()
-		if err != nil {
-			return nil, err
-		}
-		out.Certificates = []tls.Certificate{*pair}
-	}
-	return out, nil
+	return dcs.TLS{Section: "consul", CACert: c.CACert, Unverified: c.Unverified, Cert: c.Cert}.Config(c.Address)
 }
 
 // bounded limits a call that its caller did not.
 func (c *Config) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
-	if _, ok := ctx.Deadline(); ok {
-		return ctx, func() {}
-	}
 	_, _, retryTimeout := c.Timing()
-	return context.WithTimeout(ctx, retryTimeout)
+	return dcs.Bounded(ctx, retryTimeout)
 }

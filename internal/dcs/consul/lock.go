@@ -38,9 +38,9 @@ func (s *Store) Acquire(ctx context.Context, holder string, ttl time.Duration) (
 func (s *Store) locked(ctx context.Context, what string, call func(context.Context) (dcs.Lock, error)) (dcs.Lock, error) {
 	ctx, cancel := s.config.bounded(ctx)
 	defer cancel()
-	err := s.locking.take(ctx)
+	err := s.locking.Take(ctx)
 	if err == nil {
-		defer s.locking.give()
+		defer s.locking.Give()
 		if err = s.view.dead(); err == nil {
 			var lock dcs.Lock
 			if lock, err = call(ctx); err == nil {

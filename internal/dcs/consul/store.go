@@ -24,7 +24,7 @@ type Store struct {
 	once    sync.Once
 	useless chan string // sessions that nothing lives by
 
-	locking, announcing turn // one at a time: of what concerns the lock, and the member
+	locking, announcing dcs.Turn // one at a time: of what concerns the lock, and the member
 
 	mu      sync.Mutex
 	ttl     time.Duration // as asked for last
@@ -35,20 +35,6 @@ type Store struct {
 }
 
 var _ dcs.Store = (*Store)(nil)
-
-// turn is a mutex that can be given up.
-type turn chan struct{}
-
-func (t turn) take(ctx context.Context) error {
-	select {
-	case t <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return unavailable("wait", ctx.Err())
-	}
-}
-
-func (t turn) give() { <-t }
 
 // Open returns at once also when the agent does not answer: calls then end with ErrUnavailable, and asking goes on in the background.
 func Open(ctx context.Context, config Config) (*Store, error) {
@@ -61,7 +47,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	}
 	s := &Store{
 		config: config, view: newView(config.root()), ended: make(chan struct{}), useless: make(chan string, 64),
-		locking: make(turn, 1), announcing: make(turn, 1),
+		locking: make(dcs.Turn, 1), announcing: make(dcs.Turn, 1),
 	}
 	s.client = newClient(&s.config)
 	following, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -228,10 +214,10 @@ func (s *Store) Announce(ctx context.Context, m cluster.Member, ttl time.Duratio
 	defer cancel()
 	err := s.view.dead()
 	if err == nil {
-		err = s.announcing.take(ctx)
+		err = s.announcing.Take(ctx)
 	}
 	if err == nil {
-		defer s.announcing.give()
+		defer s.announcing.Give()
 		if err = s.announce(ctx, cluster.KeyMembers+m.Name, m.Encode(), ttl); errors.Is(err, dcs.ErrUnavailable) {
 			s.view.doubt()
 		}

@@ -214,22 +214,11 @@ var (
 func (s *Store) follow(ctx context.Context) {
 	stop := context.AfterFunc(ctx, func() { s.view.stop(errClosed, true) })
 	defer stop()
-	for pause := time.Duration(0); ctx.Err() == nil; {
-		began := s.config.Clock()
-		err := s.followOnce(ctx)
+	dcs.Repeat(ctx, s.config.Clock, func() error { return s.followOnce(ctx) }, func(err error) bool {
 		s.view.stop(err, false)
-		if ctx.Err() != nil {
-			break
-		}
 		s.config.Log.Debug("the query of Consul ended and begins again", "error", err)
-		if pause = min(2*pause+50*time.Millisecond, time.Second); s.config.Clock().Sub(began) > 10*time.Second {
-			pause = 0
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
-	}
+		return false
+	})
 	s.view.stop(errClosed, true)
 }
 

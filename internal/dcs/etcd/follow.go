@@ -9,26 +9,16 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/regent-ha/regent/internal/cluster"
+	"github.com/regent-ha/regent/internal/dcs"
 )
 
 // follow keeps the view up to date until ctx ends.
 func (s *Store) follow(ctx context.Context) {
-	for pause := time.Duration(0); ctx.Err() == nil; {
-		began := s.config.Clock()
-		err := s.followOnce(ctx)
+	dcs.Repeat(ctx, s.config.Clock, func() error { return s.followOnce(ctx) }, func(err error) bool {
 		s.view.stop(err, false)
-		if ctx.Err() != nil {
-			break
-		}
 		s.config.Log.Debug("the watch on etcd ended and begins again", "error", err)
-		if pause = min(2*pause+50*time.Millisecond, time.Second); s.config.Clock().Sub(began) > 10*time.Second {
-			pause = 0
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
-	}
+		return false
+	})
 	s.view.stop(errClosed, true)
 }
 

@@ -12,6 +12,8 @@ import (
 	"net/url"
 	"strconv"
 	"time"
+
+	"github.com/regent-ha/regent/internal/dcs"
 )
 
 // errGone: the API server has forgotten the version that the watch was to begin at, so everything is to be read again.
@@ -22,22 +24,11 @@ var errRestart = errors.New("the view is in doubt and is read again")
 
 // follow keeps one kind up to date until ctx ends.
 func (s *Store) follow(ctx context.Context, k kind) {
-	for pause := time.Duration(0); ctx.Err() == nil; {
-		began := s.config.Clock()
-		err := s.followOnce(ctx, k)
+	dcs.Repeat(ctx, s.config.Clock, func() error { return s.followOnce(ctx, k) }, func(err error) bool {
 		s.view.stop(k, err)
-		if ctx.Err() != nil {
-			return
-		}
 		s.config.Log.Debug("a watch ended and begins again", "resource", s.config.resource(k), "error", err)
-		if pause = min(2*pause+50*time.Millisecond, time.Second); s.config.Clock().Sub(began) > 10*time.Second || errors.Is(err, errGone) || errors.Is(err, errRestart) {
-			pause = 0
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
-	}
+		return errors.Is(err, errGone) || errors.Is(err, errRestart)
+	})
 }
 
 // followOnce reads everything, then applies events until a watch breaks. One that the API server ends in order, as it does

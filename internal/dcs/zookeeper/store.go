@@ -23,7 +23,7 @@ type Store struct {
 	ended   chan struct{}
 	once    sync.Once
 
-	locking, announcing turn     // one at a time: of what concerns the lock, and the member
+	locking, announcing dcs.Turn // one at a time: of what concerns the lock, and the member
 	folders             sync.Map // paths that we know to be there
 
 	mu     sync.Mutex
@@ -35,20 +35,6 @@ type Store struct {
 
 var _ dcs.Store = (*Store)(nil)
 
-// turn is a mutex that can be given up.
-type turn chan struct{}
-
-func (t turn) take(ctx context.Context) error {
-	select {
-	case t <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return unavailable("wait", ctx.Err())
-	}
-}
-
-func (t turn) give() { <-t }
-
 // Open returns at once also when no server answers: calls then end with ErrUnavailable, and connecting goes on in the background.
 func Open(ctx context.Context, config Config) (*Store, error) {
 	config.complete()
@@ -58,7 +44,7 @@ func Open(ctx context.Context, config Config) (*Store, error) {
 	if config.Scope == "" {
 		return nil, errors.New("open ZooKeeper: have no scope, want the cluster's name")
 	}
-	s := &Store{config: config, ended: make(chan struct{}), locking: make(turn, 1), announcing: make(turn, 1)}
+	s := &Store{config: config, ended: make(chan struct{}), locking: make(dcs.Turn, 1), announcing: make(dcs.Turn, 1)}
 	s.servers, s.view = newServers(&s.config), newView(config.root())
 	following, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
@@ -343,10 +329,10 @@ func (s *Store) Announce(ctx context.Context, m cluster.Member, ttl time.Duratio
 	defer cancel()
 	err := s.view.dead()
 	if err == nil {
-		err = s.announcing.take(ctx)
+		err = s.announcing.Take(ctx)
 	}
 	if err == nil {
-		defer s.announcing.give()
+		defer s.announcing.Give()
 		if err = s.announce(ctx, cluster.KeyMembers+m.Name, m.Encode(), ttl); err != nil && !errors.Is(err, dcs.ErrDenied) {
 			s.view.doubt()
 		}

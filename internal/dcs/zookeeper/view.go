@@ -257,22 +257,11 @@ func errorOr(err, otherwise error) error {
 // follow keeps the view up to date until ctx ends.
 func (s *Store) follow(ctx context.Context) {
 	var reader session
-	for pause := time.Duration(0); ctx.Err() == nil; {
-		began := s.config.Clock()
-		err := s.followOnce(ctx, &reader)
+	dcs.Repeat(ctx, s.config.Clock, func() error { return s.followOnce(ctx, &reader) }, func(err error) bool {
 		s.view.stop(err, false)
-		if ctx.Err() != nil {
-			break
-		}
 		s.config.Log.Debug("the watch on ZooKeeper ended and begins again", "error", err)
-		if pause = min(2*pause+50*time.Millisecond, time.Second); s.config.Clock().Sub(began) > 10*time.Second {
-			pause = 0
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
-	}
+		return false
+	})
 	s.view.stop(errClosed, true)
 }
 

@@ -17,11 +17,7 @@ package zookeeper
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
-	"fmt"
 	"log/slog"
-	"net"
-	"os"
 	"strings"
 	"time"
 
@@ -72,38 +68,13 @@ func (c *Config) complete() {
 // root is the cluster's node, without a slash at its end.
 func (c *Config) root() string { return strings.TrimSuffix(cluster.Root(c.Namespace, c.Scope), "/") }
 
-// secure reads authorities and certificates anew, so that they may be replaced.
+// secure is how a server is reached by TLS.
 func (c *Config) secure(server string) (*tls.Config, error) {
-	host, _, err := net.SplitHostPort(server)
-	if err != nil {
-		return nil, err
-	}
-	out := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: host, InsecureSkipVerify: c.Unverified}
-	if c.CACert != "" {
-		text, err := os.ReadFile(c.CACert)
-		if err != nil {
-			return nil, fmt.Errorf("read zookeeper.cacert: %w", err)
-		}
-		out.RootCAs = x509.NewCertPool()
-		if !out.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("read zookeeper.cacert %s: want at least one PEM certificate", c.CACert)
-		}
-	}
-	if c.Certificate != nil {
-		pair, err := c.Certificate()
-		if err != nil {
-			return nil, err
-		}
-		out.Certificates = []tls.Certificate{*pair}
-	}
-	return out, nil
+	return dcs.TLS{Section: "zookeeper", CACert: c.CACert, Unverified: c.Unverified, Cert: c.Certificate}.Config(server)
 }
 
 // bounded limits a call that its caller did not.
 func (c *Config) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
-	if _, ok := ctx.Deadline(); ok {
-		return ctx, func() {}
-	}
 	_, _, retryTimeout := c.Timing()
-	return context.WithTimeout(ctx, retryTimeout)
+	return dcs.Bounded(ctx, retryTimeout)
 }
