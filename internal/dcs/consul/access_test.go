@@ -1,19 +1,9 @@
 package consul_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
-	"math/big"
-	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -21,6 +11,7 @@ import (
 	"github.com/regent-ha/regent/internal/dcs"
 	"github.com/regent-ha/regent/internal/dcs/consul"
 	"github.com/regent-ha/regent/internal/dcs/consul/consultest"
+	"github.com/regent-ha/regent/internal/dcs/dcstest"
 )
 
 // works has a store acquire and renew, write and read.
@@ -40,15 +31,15 @@ func works(t *testing.T, s *consul.Store, name string) {
 func TestTLS(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	ca, other := authority(t, dir, "ca"), authority(t, dir, "other")
-	ca.issue(t, dir, "server")
-	client, foreign := ca.issue(t, dir, "client"), other.issue(t, dir, "foreign")
-	file := func(name string) string { return filepath.Join(dir, name+".pem") }
-	server := consultest.Start(t, consultest.Settings{"cert_file": file("server"), "key_file": file("server"), "ca_file": file("ca"), "verify_incoming_https": true})
-	config := consul.Config{Address: server.HTTPS, TLS: true, CACert: file("ca"), Cert: client, Scope: "safe", Name: "a"}
+	ca, other := dcstest.NewAuthority(t, dir, "ca"), dcstest.NewAuthority(t, dir, "other")
+	ca.Issue(t, "server")
+	client, foreign := ca.Issue(t, "client"), other.Issue(t, "foreign")
+	file := func(name string) string { return filepath.Join(dir, name) }
+	server := consultest.Start(t, consultest.Settings{"cert_file": file("server.crt"), "key_file": file("server.key"), "ca_file": file("ca.crt"), "verify_incoming_https": true})
+	config := consul.Config{Address: server.HTTPS, TLS: true, CACert: file("ca.crt"), Cert: client, Scope: "safe", Name: "a"}
 	works(t, open(t, config), "a")
 	for name, change := range map[string]func(*consul.Config){
-		"another authority":   func(c *consul.Config) { c.CACert = file("other") },
+		"another authority":   func(c *consul.Config) { c.CACert = file("other.crt") },
 		"system authorities":  func(c *consul.Config) { c.CACert = "" },
 		"no certificate":      func(c *consul.Config) { c.Cert = nil },
 		"another's":           func(c *consul.Config) { c.Cert = foreign },
@@ -110,69 +101,4 @@ func TestToken(t *testing.T) {
 			t.Errorf("%s: put: have %v, want ErrDenied", name, err)
 		}
 	}
-}
-
-type issuer struct {
-	certificate *x509.Certificate
-	key         *ecdsa.PrivateKey
-}
-
-func authority(t *testing.T, dir, name string) issuer {
-	t.Helper()
-	der, key := sign(t, name, &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, issuer{})
-	certificate, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	writePEM(t, dir, name, der, nil)
-	return issuer{certificate, key}
-}
-
-// issue writes a certificate with its key, and returns how to load it.
-func (i issuer) issue(t *testing.T, dir, name string) func() (*tls.Certificate, error) {
-	t.Helper()
-	der, key := sign(t, name, &x509.Certificate{
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}, i)
-	file := writePEM(t, dir, name, der, key)
-	return func() (*tls.Certificate, error) {
-		pair, err := tls.LoadX509KeyPair(file, file)
-		return &pair, err
-	}
-}
-
-func sign(t *testing.T, name string, template *x509.Certificate, by issuer) ([]byte, *ecdsa.PrivateKey) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template.SerialNumber, template.Subject = big.NewInt(time.Now().UnixNano()), pkix.Name{CommonName: name}
-	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour)
-	if by.key == nil {
-		by = issuer{template, key}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, by.certificate, &key.PublicKey, by.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return der, key
-}
-
-func writePEM(t *testing.T, dir, name string, der []byte, key *ecdsa.PrivateKey) string {
-	t.Helper()
-	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	if key != nil {
-		secret, err := x509.MarshalPKCS8PrivateKey(key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text = append(text, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})...)
-	}
-	file := filepath.Join(dir, name+".pem")
-	if err := os.WriteFile(file, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return file
 }
