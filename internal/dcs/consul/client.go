@@ -211,8 +211,11 @@ func (c *client) get(ctx context.Context, key string) (*pair, error) {
 		return nil, err
 	}
 	var pairs []pair
-	if err := json.Unmarshal(a.body, &pairs); err != nil || len(pairs) != 1 {
-		return nil, unavailable("get", fmt.Errorf("have %d keys, want 1: %w", len(pairs), err))
+	if err := json.Unmarshal(a.body, &pairs); err != nil {
+		return nil, unavailable("get", err)
+	}
+	if len(pairs) != 1 {
+		return nil, unavailable("get", fmt.Errorf("have %d keys, want 1", len(pairs)))
 	}
 	return &pairs[0], nil
 }

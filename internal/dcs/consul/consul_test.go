@@ -70,18 +70,10 @@ func harness(t testing.TB, address string, mode consul.Consistency) dcstest.Harn
 	scope := fmt.Sprintf("scope%d", scopes.Add(1))
 	stranger := open(t, consul.Config{Address: address, Scope: scope})
 	var mu sync.Mutex
-	proxies, stores := map[string]*dcstest.Proxy{}, map[string][]*consul.Store{}
-	proxy := func(t testing.TB, name string) *dcstest.Proxy {
-		mu.Lock()
-		defer mu.Unlock()
-		if proxies[name] == nil {
-			proxies[name] = dcstest.NewProxy(t, address)
-		}
-		return proxies[name]
-	}
-	return dcstest.Harness{
+	proxies, stores := dcstest.NewProxies(address), map[string][]*consul.Store{}
+	return proxies.Break(dcstest.Harness{
 		Open: func(t testing.TB, name string) dcs.Store {
-			store := open(t, consul.Config{Address: proxy(t, name).Address(), Scope: scope, Name: name, Live: func() consul.Live { return consul.Live{Consistency: mode} }})
+			store := open(t, consul.Config{Address: proxies.Of(t, name).Address(), Scope: scope, Name: name, Live: func() consul.Live { return consul.Live{Consistency: mode} }})
 			mu.Lock()
 			defer mu.Unlock()
 			stores[name] = append(stores[name], store)
@@ -101,10 +93,5 @@ func harness(t testing.TB, address string, mode consul.Consistency) dcstest.Harn
 				s.Expire(t, stranger)
 			}
 		},
-		Cut:         func(t testing.TB, name string) func() { return proxy(t, name).Cut() },
-		LoseAnswers: func(t testing.TB, name string) func() { return proxy(t, name).LoseAnswers() },
-		DelayAnswers: func(t testing.TB, name string, d time.Duration) func() {
-			return proxy(t, name).DelayAnswers(d)
-		},
-	}
+	})
 }

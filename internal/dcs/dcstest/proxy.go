@@ -142,3 +142,32 @@ func (p *Proxy) answers(client, server net.Conn) {
 		}
 	}
 }
+
+// Proxies give each member a proxy of its own.
+type Proxies struct {
+	target string
+
+	mu  sync.Mutex
+	all map[string]*Proxy
+}
+
+// NewProxies forward to target.
+func NewProxies(target string) *Proxies { return &Proxies{target: target, all: map[string]*Proxy{}} }
+
+// Of is the proxy of that member.
+func (p *Proxies) Of(t testing.TB, name string) *Proxy {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.all[name] == nil {
+		p.all[name] = NewProxy(t, p.target)
+	}
+	return p.all[name]
+}
+
+// Break adds to a harness the faults that proxies can make.
+func (p *Proxies) Break(h Harness) Harness {
+	h.Cut = func(t testing.TB, name string) func() { return p.Of(t, name).Cut() }
+	h.LoseAnswers = func(t testing.TB, name string) func() { return p.Of(t, name).LoseAnswers() }
+	h.DelayAnswers = func(t testing.TB, name string, d time.Duration) func() { return p.Of(t, name).DelayAnswers(d) }
+	return h
+}

@@ -54,34 +54,25 @@ func open(t testing.TB, c zookeeper.Config) *zookeeper.Store {
 func harness(t testing.TB, address string) dcstest.Harness {
 	scope := fmt.Sprintf("scope%d", scopes.Add(1))
 	stranger := zookeeper.NewStranger(open(t, zookeeper.Config{Servers: []string{address}, Namespace: "service", Scope: scope}))
-	proxies := map[string]*dcstest.Proxy{}
+	proxies := dcstest.NewProxies(address)
 	var mu sync.Mutex
 	stores := map[string][]*zookeeper.Store{}
-	proxy := func(t testing.TB, name string) *dcstest.Proxy {
-		mu.Lock()
-		defer mu.Unlock()
-		if proxies[name] == nil {
-			proxies[name] = dcstest.NewProxy(t, address)
-		}
-		return proxies[name]
-	}
-	return dcstest.Harness{
+	return proxies.Break(dcstest.Harness{
 		Open: func(t testing.TB, name string) dcs.Store {
-			store := open(t, zookeeper.Config{Servers: []string{proxy(t, name).Address()}, Namespace: "service", Scope: scope, Name: name})
+			store := open(t, zookeeper.Config{Servers: []string{proxies.Of(t, name).Address()}, Namespace: "service", Scope: scope, Name: name})
+			mu.Lock()
+			defer mu.Unlock()
 			stores[name] = append(stores[name], store)
 			return store
 		},
 		Clock: boottime.Now, TTL: 2 * time.Second, Long: 5 * time.Minute, Budget: time.Minute,
 		Write: stranger.Write, Erase: stranger.Erase,
 		Expire: func(t testing.TB, name string) {
+			mu.Lock()
+			defer mu.Unlock()
 			for _, s := range stores[name] {
 				s.Expire(t, []string{address})
 			}
 		},
-		Cut:         func(t testing.TB, name string) func() { return proxy(t, name).Cut() },
-		LoseAnswers: func(t testing.TB, name string) func() { return proxy(t, name).LoseAnswers() },
-		DelayAnswers: func(t testing.TB, name string, d time.Duration) func() {
-			return proxy(t, name).DelayAnswers(d)
-		},
-	}
+	})
 }

@@ -136,17 +136,11 @@ func Harness(t testing.TB, address string) dcstest.Harness {
 			t.Fatal(err)
 		}
 	}
-	proxies := map[string]*dcstest.Proxy{}
-	proxy := func(t testing.TB, name string) *dcstest.Proxy {
-		if proxies[name] == nil {
-			proxies[name] = dcstest.NewProxy(t, address)
-		}
-		return proxies[name]
-	}
-	return dcstest.Harness{
+	proxies := dcstest.NewProxies(address)
+	return proxies.Break(dcstest.Harness{
 		Open: func(t testing.TB, name string) dcs.Store {
 			store, err := etcd.Open(t.Context(), etcd.Config{
-				Endpoints: []string{proxy(t, name).Address()}, Namespace: "service", Scope: scope, Name: name, Log: Quiet,
+				Endpoints: []string{proxies.Of(t, name).Address()}, Namespace: "service", Scope: scope, Name: name, Log: Quiet,
 			})
 			check(t, err)
 			t.Cleanup(func() { store.Close() })
@@ -173,10 +167,5 @@ func Harness(t testing.TB, address string) dcstest.Harness {
 				}
 			}
 		},
-		Cut:         func(t testing.TB, name string) func() { return proxy(t, name).Cut() },
-		LoseAnswers: func(t testing.TB, name string) func() { return proxy(t, name).LoseAnswers() },
-		DelayAnswers: func(t testing.TB, name string, d time.Duration) func() {
-			return proxy(t, name).DelayAnswers(d)
-		},
-	}
+	})
 }

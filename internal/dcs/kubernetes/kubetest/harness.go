@@ -16,7 +16,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -230,24 +229,15 @@ func Harness(t testing.TB, kubeconfig string, layout kubernetes.Layout, moving b
 	if server.Scheme == "https" {
 		server = &url.URL{Scheme: "http", Host: plain(t, config, server)}
 	}
-	var mu sync.Mutex
-	proxies := map[string]*dcstest.Proxy{}
-	proxy := func(t testing.TB, name string) *dcstest.Proxy {
-		mu.Lock()
-		defer mu.Unlock()
-		if proxies[name] == nil {
-			proxies[name] = dcstest.NewProxy(t, server.Host)
-		}
-		return proxies[name]
-	}
+	proxies := dcstest.NewProxies(server.Host)
 	through := func(t testing.TB, name string) string {
 		own := raw.DeepCopy()
 		for _, c := range own.Clusters {
-			c.Server, c.CertificateAuthorityData = server.Scheme+"://"+proxy(t, name).Address(), nil
+			c.Server, c.CertificateAuthorityData = server.Scheme+"://"+proxies.Of(t, name).Address(), nil
 		}
 		return writeKubeconfig(t, own)
 	}
-	return dcstest.Harness{
+	return proxies.Break(dcstest.Harness{
 		Open: func(t testing.TB, name string) dcs.Store {
 			c := kubernetes.Config{
 				Access: kubernetes.Access{Kubeconfig: through(t, name)}, Layout: layout, Namespace: a.namespace, Scope: a.scope, Name: name,
@@ -265,16 +255,11 @@ func Harness(t testing.TB, kubeconfig string, layout kubernetes.Layout, moving b
 			return podded{store, func() { a.pod(t, name) }}
 		},
 		Clock: boottime.Now, TTL: 2 * time.Second, Long: 5 * time.Minute, Budget: time.Minute,
-		Write:       func(t testing.TB, key, value string) { a.write(t, key, &value) },
-		Erase:       func(t testing.TB, key string) { a.write(t, key, nil) },
-		Cut:         func(t testing.TB, name string) func() { return proxy(t, name).Cut() },
-		LoseAnswers: func(t testing.TB, name string) func() { return proxy(t, name).LoseAnswers() },
-		DelayAnswers: func(t testing.TB, name string, d time.Duration) func() {
-			return proxy(t, name).DelayAnswers(d)
-		},
+		Write:   func(t testing.TB, key, value string) { a.write(t, key, &value) },
+		Erase:   func(t testing.TB, key string) { a.write(t, key, nil) },
 		Cannot:  "nothing in Kubernetes expires: each observer judges by its own clock",
 		Lasting: "its key lasts as long as its pod",
-	}
+	})
 }
 
 // plain is an address where the API server is spoken to without TLS, as the user of config: a proxy that loses answers would
