@@ -41,7 +41,7 @@ func limits(e *config.Effective) ha.Limits {
 		PrimaryStart:          d.PrimaryStartTimeout(),
 		CheckTimeline:         d.CheckTimeline(),
 		Paused:                d.Paused(),
-		StandbyCluster:        d.StandbyCluster() != nil,
+		Type:                  d.Type(),
 		Failsafe:              d.FailsafeMode(),
 		Sync:                  synchronous(d),
 		CanBootstrap:          e.Bootstrap.Present,

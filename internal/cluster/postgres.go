@@ -142,6 +142,14 @@ func (p *Postgres) Position() LSN {
 	return max(p.Received, p.Replayed)
 }
 
+// End is where the WAL that is safe here ends: flushed on a primary, all that a standby has.
+func (p *Postgres) End() LSN {
+	if !p.InRecovery {
+		return p.Flush
+	}
+	return p.Position()
+}
+
 // ReplicationState is "streaming", "in archive recovery" or empty (dcs.md section 1.6, field 14).
 func (p *Postgres) ReplicationState() string {
 	switch {

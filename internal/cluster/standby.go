@@ -1,5 +1,21 @@
 package cluster
 
+// Type says what a cluster is for. The words are those of a slot's cluster_type (config.md 3.1).
+type Type string
+
+const (
+	OwnPrimary     Type = "primary" // it has a primary of its own; so says the empty value, too
+	FollowsAnother Type = "standby" // a standby cluster: all of its members are standbys of another cluster's
+)
+
+// Type is FollowsAnother when section standby_cluster says where to.
+func (c DynamicConfig) Type() Type {
+	if c.StandbyCluster() != nil {
+		return FollowsAnother
+	}
+	return OwnPrimary
+}
+
 // StandbyCluster says where a standby cluster follows another one (config.md 3.2).
 type StandbyCluster struct {
 	Host                  string // several with commas

@@ -29,7 +29,7 @@ func (v *View) next() Decision {
 		return v.leaving()
 	case v.Store == nil:
 		return v.withoutStore()
-	case v.Limits.StandbyCluster:
+	case v.standby():
 		return v.decide(StandbyClusters, "standby clusters are not supported yet; this member neither promotes nor follows: remove standby_cluster or use Patroni for this cluster")
 	case v.Job != nil:
 		return v.whileBusy()

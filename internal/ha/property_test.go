@@ -36,7 +36,10 @@ func anyView(t *rapid.T) View {
 
 	v := healthyView(epoch, "pg1")
 	l := &v.Limits
-	l.Paused, l.StandbyCluster, l.CanBootstrap = rarely("paused"), rarely("standby cluster"), flag("can bootstrap")
+	l.Paused, l.CanBootstrap = rarely("paused"), flag("can bootstrap")
+	if rarely("standby cluster") {
+		l.Type = cluster.FollowsAnother
+	}
 	l.Sync.Wanted, l.Sync.Strict = 1, rarely("strict")
 	if rarely("sync") {
 		l.Sync.Mode = rapid.SampledFrom([]cluster.SyncMode{cluster.SyncOn, cluster.SyncQuorum}).Draw(t, "synchronous_mode")

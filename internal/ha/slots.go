@@ -122,7 +122,7 @@ func (v *View) advance(name, from string) cluster.LSN {
 // status is what the lock holder publishes, if it has changed (dcs.md 1.7).
 func (v *View) status() (WriteStatus, bool) {
 	p := &v.Postgres
-	s := cluster.Status{Optime: p.Flush, Slots: v.ownSlots()}
+	s := cluster.Status{Optime: p.End(), Slots: v.ownSlots()}
 	if v.Limits.UseSlots && v.Limits.SlotsTTL > 0 {
 		for name := range v.Memory.SlotSeen {
 			if !slices.Contains(v.Protected, name) {
@@ -134,7 +134,7 @@ func (v *View) status() (WriteStatus, bool) {
 	old := v.Store.Status
 	same := old.Revision != 0 && old.Optime == s.Optime && maps.Equal(old.Slots, s.Slots) && slices.Equal(old.RetainSlots, s.RetainSlots)
 	s.Revision = old.Revision
-	return WriteStatus{s}, !same && p.Flush != 0
+	return WriteStatus{s}, !same && p.End() != 0
 }
 
 // ownSlots maps the slots of this primary to what their consumers need, and our own name to where we are.
@@ -150,7 +150,7 @@ func (v *View) ownSlots() map[string]cluster.LSN {
 		}
 	}
 	if v.Limits.UseSlots && v.Limits.SlotsTTL > 0 {
-		slots[cluster.SlotName(v.Self)] = v.Postgres.Flush
+		slots[cluster.SlotName(v.Self)] = v.Postgres.End()
 	}
 	return slots
 }

@@ -381,10 +381,13 @@ func (b *builder) build(input string) View {
 func (b *builder) limits(w words) {
 	l := &b.v.Limits
 	for name, p := range map[string]*bool{
-		"paused": &l.Paused, "failsafe": &l.Failsafe, "standby-cluster": &l.StandbyCluster, "strict": &l.Sync.Strict, "has-config": &l.HasConfig, "check-timeline": &l.CheckTimeline,
+		"paused": &l.Paused, "failsafe": &l.Failsafe, "strict": &l.Sync.Strict, "has-config": &l.HasConfig, "check-timeline": &l.CheckTimeline,
 		"remove-on-rewind-failure": &l.RemoveOnRewindFailure, "remove-on-divergence": &l.RemoveOnDivergence, "no-leader-clone": &l.NoLeaderClone,
 	} {
 		*p = w.flag(name)
+	}
+	if l.Type = cluster.OwnPrimary; w.flag("standby-cluster") {
+		l.Type = cluster.FollowsAnother
 	}
 	l.Sync.Mode, l.Sync.Wanted = cluster.SyncOff, number(w.text("node-count", "1"))
 	if w.flag("sync") {

@@ -44,7 +44,7 @@ type Limits struct {
 	PrimaryStart                time.Duration // primary_start_timeout; 0: fail over at once after a crash
 	CheckTimeline               bool
 	Paused                      bool
-	StandbyCluster              bool
+	Type                        cluster.Type
 	Failsafe                    bool // failsafe_mode: a primary goes on without the store while all members agree
 	Sync                        quorum.Settings
 	CanBootstrap                bool // the local configuration has a bootstrap section
@@ -233,6 +233,9 @@ func (v *View) primary() bool {
 	}
 	return !p.StandbySignal
 }
+
+// standby says whether all members of this cluster are standbys of another cluster's.
+func (v *View) standby() bool { return v.Limits.Type == cluster.FollowsAnother }
 
 // leader is the holder of the lock by the store; empty when there is none or the store is away.
 func (v *View) leader() string {

@@ -240,7 +240,7 @@ func startingPoint(t *rapid.T) *world {
 	}
 	v.Job, v.Memory, v.Divergence, v.Poll, v.Asked = nil, Memory{}, nil, nil, Asked{}
 	v.Ended = nil
-	v.Limits.StandbyCluster, v.Limits.SlotsTTL = false, 0
+	v.Limits.Type, v.Limits.SlotsTTL = cluster.OwnPrimary, 0
 	v.Lock.Held = v.Lock.Held && v.Store.Leader.Name == v.Self
 	if v.Lock.Held {
 		v.Lock.Deadline = v.Now.Add(20 * time.Second)

@@ -17,13 +17,13 @@ func (a *agent) configure() {
 	}
 	a.limits = ha.Limits{
 		TTL: a.timing.TTL, LoopWait: a.timing.LoopWait, RetryTimeout: a.timing.RetryTimeout,
-		Reserve:        reserve(a.timing.TTL),
-		MaxLag:         cluster.LSN(max(d.MaximumLagOnFailover(), 0)),
-		PrimaryStart:   d.PrimaryStartTimeout(),
-		CheckTimeline:  d.CheckTimeline(),
-		Paused:         d.Paused(),
-		StandbyCluster: d.StandbyCluster() != nil,
-		Failsafe:       d.FailsafeMode(),
+		Reserve:       reserve(a.timing.TTL),
+		MaxLag:        cluster.LSN(max(d.MaximumLagOnFailover(), 0)),
+		PrimaryStart:  d.PrimaryStartTimeout(),
+		CheckTimeline: d.CheckTimeline(),
+		Paused:        d.Paused(),
+		Type:          d.Type(),
+		Failsafe:      d.FailsafeMode(),
 		Sync: quorum.Settings{
 			Mode: d.SynchronousMode(), Strict: d.SynchronousModeStrict(), Wanted: d.SynchronousNodeCount(),
 			MaxLag: cluster.LSN(max(d.MaximumLagOnSyncNode(), 0)),
