@@ -175,6 +175,10 @@ func TestCallbacksFollowRoles(t *testing.T) {
 		{"on_role_change", cluster.Demoted, "on_role_change"},
 		{"on_start", cluster.Replica, "on_role_change"},
 		{"on_reload", cluster.Replica, "on_reload"},
+		{"on_start", cluster.StandbyLeader, "on_role_change"},
+		{"on_stop", cluster.StandbyLeader, "on_stop"},
+		{"on_start", cluster.StandbyLeader, "on_start"},
+		{"on_role_change", cluster.Primary, "on_role_change"},
 	} {
 		if have := c.next(s.event, s.role); have != s.want {
 			t.Errorf("%s as %s: have %q, want %q", s.event, s.role, have, s.want)

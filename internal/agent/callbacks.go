@@ -30,6 +30,13 @@ func (c *callbackMemory) next(event string, role cluster.Role) string {
 	return event
 }
 
+// leadership says whether a running standby begins or ends with that role to lead a standby cluster.
+func (c *callbackMemory) leadership(role cluster.Role) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return role != c.role && (role == cluster.StandbyLeader || c.role == cluster.StandbyLeader)
+}
+
 // callback runs the command that belongs to an event. It does not wait for it.
 func (a *Agent) callback(event string, role cluster.Role) {
 	if name := a.callbacks.next(event, role); name != "" {

@@ -99,7 +99,7 @@ func quiet(d *ha.Decision, before ha.Reason) bool {
 			return false
 		}
 	}
-	return len(d.Actions) > 0 && d.Reason == before && (d.Reason == ha.HealthyPrimary || d.Reason == ha.Following || d.Reason == ha.SwitchoverWait)
+	return len(d.Actions) > 0 && d.Reason == before && (d.Reason == ha.HealthyPrimary || d.Reason == ha.Following || d.Reason == ha.StandbyLeading || d.Reason == ha.SwitchoverWait)
 }
 
 // publish makes the present state visible to readers.
@@ -167,11 +167,12 @@ func (s *Status) observed(p cluster.Postgres, at time.Time) *Status {
 	if s.Job != nil && (s.Job.Name == string(ha.JobBootstrap) || s.Job.Name == string(ha.JobClone)) {
 		return &next
 	}
-	if p.Queried && next.Role != cluster.Promoted {
+	switch {
+	case !p.Queried, next.Role == cluster.Promoted, p.InRecovery && next.Role == cluster.StandbyLeader:
+	case p.InRecovery:
 		next.Role = cluster.Replica
-		if !p.InRecovery {
-			next.Role = cluster.Primary
-		}
+	default:
+		next.Role = cluster.Primary
 	}
 	switch {
 	case p.Queried && next.State != cluster.Stopping && next.State != cluster.Restarting:

@@ -23,6 +23,8 @@ func TestObservedBetweenCycles(t *testing.T) {
 		"a restore is under way":      {Status{State: cluster.StartingAfterCustom, Role: cluster.Uninitialized, Job: job(ha.JobBootstrap)}, replica, cluster.StartingAfterCustom, cluster.Uninitialized},
 		"a start is over":             {Status{State: cluster.Starting, Role: cluster.Demoted, Job: job(ha.JobStart)}, replica, cluster.Running, cluster.Replica},
 		"a stop is under way":         {Status{State: cluster.Stopping, Role: cluster.Primary, Job: job(ha.JobDemote)}, primary, cluster.Stopping, cluster.Primary},
+		"a standby leader":            {Status{State: cluster.Running, Role: cluster.StandbyLeader}, replica, cluster.Running, cluster.StandbyLeader},
+		"it was promoted":             {Status{State: cluster.Running, Role: cluster.StandbyLeader}, primary, cluster.Running, cluster.Primary},
 		"it crashed":                  {Status{State: cluster.Running, Role: cluster.Primary}, cluster.Postgres{}, cluster.Crashed, cluster.Primary},
 	} {
 		if have := tt.base.observed(tt.now, time.Time{}); have.State != tt.state || have.Role != tt.role {

@@ -53,10 +53,27 @@ func limits(e *config.Effective) ha.Limits {
 		RemoveOnRewindFailure: e.Postgres.RemoveDataDirOnRewindFailure,
 		RemoveOnDivergence:    e.Postgres.RemoveDataDirOnDiverged,
 	}
+	methods := e.Postgres.CreateReplicaMethods
+	if s := d.StandbyCluster(); s != nil {
+		l.Remote, methods = remote(s, e.UseSlots), s.CreateReplicaMethods
+	}
 	for _, m := range e.Postgres.Methods {
-		l.NoLeaderClone = l.NoLeaderClone || m.NoLeader && slices.Contains(e.Postgres.CreateReplicaMethods, m.Name)
+		l.NoLeaderClone = l.NoLeaderClone || m.NoLeader && slices.Contains(methods, m.Name)
 	}
 	return l
+}
+
+// remote is whom a standby cluster follows (config.md 3.2). A port alone says nothing of where.
+func remote(s *cluster.StandbyCluster, slots bool) cluster.Upstream {
+	up := cluster.Upstream{Host: strings.ReplaceAll(s.Host, " ", "")}
+	if up.Host != "" {
+		up.Port = s.PortNumber()
+	}
+	if up.Host != "" && slots && s.PrimarySlotName != "" {
+		up.Slot = cluster.SlotName(s.PrimarySlotName)
+	}
+	up.Archive = cluster.Archive{Restore: s.RestoreCommand, Cleanup: s.ArchiveCleanupCommand, Delay: s.RecoveryMinApplyDelay}
+	return up
 }
 
 // synchronous is what people ask of synchronous replication.
@@ -138,7 +155,11 @@ func instanceSettings(e *config.Effective, role cluster.Role, unsynced bool) (po
 	if s.UserSyncNames = mode == cluster.SyncOff && unsynced; !s.UserSyncNames { // the leader's to set, whatever people wrote
 		maps.DeleteFunc(s.Parameters, func(name, _ string) bool { return strings.EqualFold(name, "synchronous_standby_names") })
 	}
-	for _, name := range p.CreateReplicaMethods {
+	methods := p.CreateReplicaMethods
+	if section := e.Dynamic.StandbyCluster(); section != nil {
+		methods = section.CreateReplicaMethods // a list of its own (ha.md 2.12)
+	}
+	for _, name := range methods {
 		m := postgres.CloneMethod{Name: name}
 		for _, custom := range p.Methods {
 			if custom.Name == name {

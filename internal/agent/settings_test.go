@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -69,6 +70,7 @@ func TestCloneSource(t *testing.T) {
 		"oneself":         {[]cluster.Member{member("me", offers)}, ha.Clone{From: leader}, "pg1 false"},
 		"it is down":      {[]cluster.Member{member("pg2", `,"state":"stopped"`+offers)}, ha.Clone{From: leader}, "pg1 false"},
 		"as asked for":    {[]cluster.Member{member("pg2", offers)}, ha.Clone{From: leader, FromLeader: true}, "pg1 true"},
+		"a remote":        {[]cluster.Member{member("pg2", offers)}, ha.Clone{From: cluster.Upstream{Host: "far", Port: 5432}}, " false"},
 		"nobody leads":    {[]cluster.Member{member("pg2", offers)}, ha.Clone{}, " false"},
 	} {
 		s := cloneSource(c.clone, &cluster.Snapshot{Members: c.members, Leader: cluster.Leader{Name: "pg1"}}, "me", func(n int) int { return n - 1 })
@@ -113,6 +115,52 @@ func TestWhoseSynchronousStandbyNames(t *testing.T) {
 		}
 		if kept != c.kept || s.UserSyncNames != c.released {
 			t.Errorf("%s, unsynced %v: people's value kept %v, the leader's dropped %v; want %v, %v", c.mode, c.unsynced, kept, s.UserSyncNames, c.kept, c.released)
+		}
+	}
+}
+
+// Section standby_cluster reaches the decisions, and its methods the instance.
+func TestStandbyClusterSettings(t *testing.T) {
+	doc, err := config.ParseYAML("test", []byte("name: a\nscope: b\nrestapi: {listen: '127.0.0.1:1'}\npostgresql: {data_dir: /nowhere, listen: '127.0.0.1:2', connect_address: '127.0.0.1:2', "+
+		"create_replica_methods: [local], local: {command: /l}, far: {command: /f, no_leader: true}}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := &config.File{Document: doc.(*config.Map)}
+	for document, want := range map[string]struct {
+		kind    cluster.Type
+		up      cluster.Upstream
+		methods string
+		alone   bool
+	}{
+		`{}`: {cluster.OwnPrimary, cluster.Upstream{}, "local", false},
+		`{"standby_cluster":{"host":"h1, h2","port":"5433","primary_slot_name":"My-Slot"}}`: {cluster.FollowsAnother,
+			cluster.Upstream{Host: "h1,h2", Port: 5433, Slot: "my_slot"}, "", false},
+		`{"standby_cluster":{"host":"h","primary_slot_name":"s","recovery_min_apply_delay":"5min"},"postgresql":{"use_slots":false}}`: {cluster.FollowsAnother,
+			cluster.Upstream{Host: "h", Port: 5432, Archive: cluster.Archive{Delay: "5min"}}, "", false},
+		`{"standby_cluster":{"restore_command":"get %f","archive_cleanup_command":"drop %r","create_replica_methods":["far","basebackup"]}}`: {cluster.FollowsAnother,
+			cluster.Upstream{Archive: cluster.Archive{Restore: "get %f", Cleanup: "drop %r"}}, "far basebackup", true},
+		`{"synchronous_mode":true,"standby_cluster":{"port":5433}}`: {cluster.FollowsAnother, cluster.Upstream{}, "", false},
+	} {
+		d, bad := cluster.DecodeConfig([]byte(document), 1)
+		e, _, err := config.NewEffective(file, d)
+		if err = errors.Join(err, bad); err != nil {
+			t.Fatal(err)
+		}
+		l := limits(&e)
+		if l.Type != want.kind || l.Remote != want.up || l.NoLeaderClone != want.alone || l.Sync.Mode.Active() {
+			t.Errorf("%s: have %s, %+v, no leader needed %v, synchronous %v, want %+v", document, l.Type, l.Remote, l.NoLeaderClone, l.Sync.Mode, want)
+		}
+		s, err := instanceSettings(&e, cluster.Replica, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var methods []string
+		for _, m := range s.CloneMethods {
+			methods = append(methods, m.Name)
+		}
+		if have := strings.Join(methods, " "); have != want.methods {
+			t.Errorf("%s: have methods %q, want %q", document, have, want.methods)
 		}
 	}
 }

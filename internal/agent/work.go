@@ -32,19 +32,21 @@ func (a *Agent) job(action ha.Action, f basis) (*job, error) {
 		}))
 	case ha.StartStandby:
 		return begin(ha.JobStart, plain(func(ctx context.Context, p postgres.Progress) error {
-			return a.start(ctx, postgres.AsStandby, action.Upstream, p)
+			return a.start(ctx, postgres.AsStandby, action.Upstream, standbyRole(action.As), p)
 		}))
 	case ha.StartPrimary:
 		return begin(ha.JobStartPrimary, plain(func(ctx context.Context, p postgres.Progress) error {
 			if err := a.mayLead(); err != nil {
 				return err
 			}
-			return a.start(ctx, postgres.AsPrimary, cluster.Upstream{}, p)
+			return a.start(ctx, postgres.AsPrimary, cluster.Upstream{}, cluster.Primary, p)
 		}))
 	case ha.RestartPostgres:
 		return begin(ha.JobRestart, plain(func(ctx context.Context, p postgres.Progress) error { return a.restart(ctx, action, f, p) }))
 	case ha.Follow:
-		return begin(ha.JobFollow, plain(func(ctx context.Context, p postgres.Progress) error { return a.follow(ctx, action.Upstream, p) }))
+		return begin(ha.JobFollow, plain(func(ctx context.Context, p postgres.Progress) error {
+			return a.follow(ctx, action.Upstream, standbyRole(action.As), p)
+		}))
 	case ha.Promote:
 		return begin(ha.JobPromote, func(ctx context.Context, p postgres.Progress) (loop.JobEnded, error) {
 			return a.promote(ctx, action.Above, p)
@@ -90,7 +92,15 @@ func (a *Agent) mayLead() error {
 }
 
 func source(u cluster.Upstream) postgres.Source {
-	return postgres.Source{Host: u.Host, Port: u.Port, Name: u.Name}
+	return postgres.Source{Host: u.Host, Port: u.Port, Name: u.Name, Restore: u.Archive.Restore}
+}
+
+// standbyRole is what a standby is told to be; a replica unless it leads a standby cluster.
+func standbyRole(as cluster.Role) cluster.Role {
+	if as == "" {
+		return cluster.Replica
+	}
+	return as
 }
 
 func (a *Agent) bootstrap(ctx context.Context, p postgres.Progress) error {
@@ -106,7 +116,7 @@ func (a *Agent) bootstrap(ctx context.Context, p postgres.Progress) error {
 func cloneSource(c ha.Clone, s *cluster.Snapshot, self string, random func(int) int) postgres.Source {
 	leader := source(c.From)
 	leader.BaseBackup = c.FromLeader
-	if c.FromLeader || s == nil || c.From.Host == "" {
+	if c.FromLeader || s == nil || c.From.Host == "" || c.From.Name == "" { // the last one: the leader of a standby cluster copies the remote
 		return leader
 	}
 	var offers []postgres.Source
@@ -148,11 +158,7 @@ func (a *Agent) clone(ctx context.Context, c ha.Clone, from postgres.Source, p p
 	return a.pg.Clone(ctx, from, p)
 }
 
-func (a *Agent) start(ctx context.Context, mode postgres.StartMode, up cluster.Upstream, p postgres.Progress) error {
-	role := cluster.Replica
-	if mode == postgres.AsPrimary {
-		role = cluster.Primary
-	}
+func (a *Agent) start(ctx context.Context, mode postgres.StartMode, up cluster.Upstream, role cluster.Role, p postgres.Progress) error {
 	a.configurePostgres(role)
 	err := a.pg.Start(ctx, postgres.StartOptions{Mode: mode, Upstream: up, Progress: func(phase string) {
 		if p != nil {
@@ -168,7 +174,7 @@ func (a *Agent) start(ctx context.Context, mode postgres.StartMode, up cluster.U
 
 func (a *Agent) restart(ctx context.Context, r ha.RestartPostgres, f basis, p postgres.Progress) (err error) {
 	defer func() { a.answer(r.Request, err) }()
-	role, mode := cluster.Replica, postgres.AsStandby
+	role, mode := standbyRole(r.As), postgres.AsStandby
 	if f.postgres.Queried && !f.postgres.InRecovery {
 		role, mode = cluster.Primary, postgres.AsPrimary
 	}
@@ -188,15 +194,22 @@ func (a *Agent) restart(ctx context.Context, r ha.RestartPostgres, f basis, p po
 	return nil
 }
 
-func (a *Agent) follow(ctx context.Context, up cluster.Upstream, p postgres.Progress) error {
+func (a *Agent) follow(ctx context.Context, up cluster.Upstream, role cluster.Role, p postgres.Progress) error {
+	a.configurePostgres(role)
 	restart, err := a.pg.Follow(ctx, up)
-	if err != nil || !restart {
+	if err != nil {
 		return err
+	}
+	if !restart {
+		if a.callbacks.leadership(role) {
+			a.callback("on_start", role) // or on_role_change
+		}
+		return nil
 	}
 	if err := a.pg.Stop(ctx, postgres.StopOptions{Mode: postgres.Fast, BeforeStop: true}); err != nil {
 		return err
 	}
-	return a.start(ctx, postgres.AsStandby, up, p)
+	return a.start(ctx, postgres.AsStandby, up, role, p)
 }
 
 // promote runs pre_promote, looks at the lock once more, and ends recovery.
@@ -262,8 +275,14 @@ func (a *Agent) demote(ctx context.Context, d ha.Demote) error {
 	default:
 		o.Mode, o.BeforeStop, o.SendersAfter = postgres.Fast, true, senderPatience
 	}
+	o.Checkpoint = d.Mode == ha.ToStandby
 	if err := a.pg.Stop(ctx, o); err != nil {
 		return err
+	}
+	if d.Mode == ha.ToStandby { // a cluster that follows our archive would else lack the end of our WAL
+		if err := a.pg.ArchiveShutdown(ctx); err != nil {
+			a.log.Warn("archive the segment with the shutdown checkpoint: a cluster that follows the archive alone lacks it", "error", err)
+		}
 	}
 	a.callback("on_stop", role)
 	if role == cluster.Primary || role == cluster.Promoted {
@@ -288,15 +307,18 @@ func (a *Agent) compare(leader cluster.Upstream, s *cluster.Snapshot) jobWork {
 	return func(ctx context.Context, _ postgres.Progress) (loop.JobEnded, error) {
 		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
-		d := &ha.Divergence{Leader: leader.Name, Verdict: ha.DivergenceUnknown}
-		expected := s.History.ClusterTimeline()
+		d := &ha.Divergence{Leader: leader.String(), Verdict: ha.DivergenceUnknown}
+		expected, remote := s.History.ClusterTimeline(), leader.Name == ""
+		if remote { // another cluster's primary: this cluster's history says nothing about it, and whether it is to be promoted nobody here knows
+			expected = 0
+		}
 		v, err := a.pg.Divergence(ctx, source(leader), expected)
-		for v.Outcome == postgres.Unknown && pause(ctx, 200*time.Millisecond) {
+		for !remote && v.Outcome == postgres.Unknown && pause(ctx, 200*time.Millisecond) {
 			v, err = a.pg.Divergence(ctx, source(leader), expected)
 		}
 		switch {
 		case err != nil:
-			d.Detail = "could not compare with " + leader.Name + ": " + err.Error()
+			d.Detail = "could not compare with " + leader.String() + ": " + err.Error()
 		default:
 			d.Detail = v.Why
 			switch v.Outcome {

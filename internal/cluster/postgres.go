@@ -1,6 +1,9 @@
 package cluster
 
-import "time"
+import (
+	"strconv"
+	"time"
+)
 
 // DirState is what stands at the data directory's place. "Empty" ignores dot-files and lost+found (ha.md 2.6).
 type DirState string
@@ -83,10 +86,26 @@ type Receiver struct {
 
 // Upstream is where a standby streams from. The zero value means: from nowhere.
 type Upstream struct {
-	Name string // the member; empty for a remote
-	Host string
-	Port int
-	Slot string // primary_slot_name; empty: none
+	Name    string  // the member; empty for a remote
+	Host    string  // of a remote also several, with commas
+	Port    int     // of all of them
+	Slot    string  // primary_slot_name; empty: none
+	Archive Archive // in a standby cluster, what its section says of archived WAL
+}
+
+// Archive is where a standby fetches WAL beside streaming, and how. Empty values leave PostgreSQL's configuration as it is.
+type Archive struct {
+	Restore string // restore_command
+	Cleanup string // archive_cleanup_command
+	Delay   string // recovery_min_apply_delay
+}
+
+// String is the member's name, or where a remote is.
+func (u Upstream) String() string {
+	if u.Name != "" {
+		return u.Name
+	}
+	return u.Host + ":" + strconv.Itoa(u.Port)
 }
 
 // Postgres is the local instance as observed at one moment. A field that could not be learned is

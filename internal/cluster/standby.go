@@ -1,5 +1,7 @@
 package cluster
 
+import "strconv"
+
 // Type says what a cluster is for. The words are those of a slot's cluster_type (config.md 3.1).
 type Type string
 
@@ -46,4 +48,12 @@ func (c DynamicConfig) StandbyCluster() *StandbyCluster {
 		s.CreateReplicaMethods = append(s.CreateReplicaMethods, method.content())
 	}
 	return s
+}
+
+// PortNumber is the remote's port, 5432 when none is given that can be used.
+func (s *StandbyCluster) PortNumber() int {
+	if n, err := strconv.ParseUint(s.Port, 10, 16); err == nil && n != 0 {
+		return int(n)
+	}
+	return 5432
 }

@@ -141,7 +141,6 @@ func (i *Installation) featureFindings() []Finding {
 func dynamicFeatures(c cluster.DynamicConfig) []Finding {
 	slots, _ := c.Slots()
 	return findingsOf([]feature{
-		{"standby_cluster", c.StandbyCluster() != nil, problem, "standby clusters are not built yet: a member does nothing and never promotes", "stay with Patroni for this cluster"},
 		{"slots", len(slots) > 0, warning, "permanent slots are left alone where they exist, and not created on a new primary", "create them after a failover, or stay with Patroni for this cluster"},
 	})
 }

@@ -76,7 +76,7 @@ func TestAdopt(t *testing.T) {
 		"foreign data":     {"", "7711126859218734811", "15", nil, problem, "the data here have system identifier 7711126859218734811", ""},
 		"no such cluster":  {"", id, "15", func(s *scene, _ *Installation) { clear(s.store.keys) }, problem, "the store knows no such cluster", ""},
 		"another name":     {"", id, "15", func(_ *scene, i *Installation) { i.Settings.Name = "node9" }, warning, "no member is called node9", "resume demo"},
-		"standby cluster":  {"", id, "15", dynamic(`{"standby_cluster":{"host":"h"}}`), problem, "standby clusters are not built yet", ""},
+		"standby cluster":  {"", id, "15", dynamic(`{"standby_cluster":{"host":"h"}}`), fine, "3 members", "resume demo"},
 		"failsafe":         {"", id, "15", dynamic(`{"failsafe_mode":true}`), fine, "3 members", "resume demo"},
 		"slots":            {"", id, "15", dynamic(`{"slots":{"a":{"type":"physical"}}}`), warning, "permanent slots are left alone", "resume demo"},
 		"old Patroni": {"", id, "15", func(s *scene, _ *Installation) {

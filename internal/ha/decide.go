@@ -29,8 +29,6 @@ func (v *View) next() Decision {
 		return v.leaving()
 	case v.Store == nil:
 		return v.withoutStore()
-	case v.standby():
-		return v.decide(StandbyClusters, "standby clusters are not supported yet; this member neither promotes nor follows: remove standby_cluster or use Patroni for this cluster")
 	case v.Job != nil:
 		return v.whileBusy()
 	}
@@ -106,7 +104,10 @@ func (v *View) remember() {
 		m.Answered = v.Now
 		m.CrashTried = false
 		m.Role = cluster.Primary
-		if p.InRecovery {
+		switch {
+		case p.InRecovery && v.standby() && v.Lock.Held && (v.Store == nil || v.leader() == v.Self):
+			m.Role = cluster.StandbyLeader
+		case p.InRecovery:
 			m.Role = cluster.Replica
 		}
 	}
@@ -363,10 +364,10 @@ func (v *View) request() (Decision, bool) {
 			return v.again(RequestTaken, "restart is refused: there is no data directory"), true
 		}
 		up := cluster.Upstream{}
-		if !v.primary() && v.leader() != v.Self {
+		if !v.primary() && (v.leader() != v.Self || v.standby()) {
 			up, _ = v.wantedUpstream()
 		}
-		return v.again(RequestTaken, "restart asked for by an operator", RestartPostgres{Request: r.ID, Upstream: up}), true
+		return v.again(RequestTaken, "restart asked for by an operator", RestartPostgres{Request: r.ID, Upstream: up, As: v.standbyRole()}), true
 	}
 	return Decision{}, false
 }
@@ -443,7 +444,7 @@ func (v *View) repoint() (Decision, bool) {
 	case m.Pointed == up && !(v.failed(JobFollow) && v.since(m.PointedAt) >= v.pause()):
 		return Decision{}, false
 	}
-	return v.again(FollowNew, "starts; follow "+describe(up)+" instead of "+describe(m.Pointed), Follow{up}), true
+	return v.again(FollowNew, "starts; follow "+describe(up)+" instead of "+describe(m.Pointed), v.follow(up)), true
 }
 
 // pointedAway: PostgreSQL starts as a standby of another member.
@@ -494,12 +495,12 @@ func (v *View) whileSilent() Decision {
 // have. It would wait for ever; the control file tells how far it must come, so it can be compared as it is.
 func (v *View) startsInVain() (Decision, bool) {
 	const patience = 30 * time.Second
-	leader, known := v.leaderUpstream()
+	leader, known := v.origin()
 	starting := v.Postgres.Running() && v.Postgres.StandbySignal && v.Postgres.Ready != cluster.Accepting
 	if !starting || !known || v.Limits.Paused || v.since(v.Memory.Silent) < patience {
 		return Decision{}, false
 	}
-	if m, _ := v.Store.Member(leader.Name); m.Role != cluster.Primary {
+	if m, _ := v.Store.Member(leader.Name); m.Role != cluster.Primary && !v.standby() {
 		return Decision{}, false
 	}
 	if v.rewoundTo(leader) {
@@ -507,7 +508,7 @@ func (v *View) startsInVain() (Decision, bool) {
 	}
 	switch v.verdict() {
 	case "":
-		return v.again(CompareHistory, "starts for long: is our WAL part of "+leader.Name+"'s history?", CheckDivergence{leader}), true
+		return v.again(CompareHistory, "starts for long: is our WAL part of "+leader.String()+"'s history?", CheckDivergence{leader}), true
 	case Diverged:
 		return v.diverged(leader), true
 	}
@@ -518,5 +519,5 @@ func (v *View) startsInVain() (Decision, bool) {
 // flushed late: it only looks ahead of it. On a later timeline the leader has crashed meanwhile, and may have lost that. It tells
 // none while it does not answer.
 func (v *View) rewoundTo(leader cluster.Upstream) bool {
-	return v.Memory.Source == leader.Name && v.Memory.SourceTimeline >= v.leaderTimeline()
+	return v.Memory.Source == leader.String() && v.Memory.SourceTimeline >= v.leaderTimeline()
 }

@@ -43,13 +43,20 @@ type (
 	// StartPrimary starts PostgreSQL as the primary that it was when it crashed.
 	StartPrimary struct{}
 	// StartStandby starts PostgreSQL as a standby; a zero upstream means from nowhere.
-	StartStandby struct{ Upstream cluster.Upstream }
-	// Follow points a running standby at another upstream.
-	Follow struct{ Upstream cluster.Upstream }
+	StartStandby struct {
+		Upstream cluster.Upstream
+		As       cluster.Role // the standby leader; empty: a replica
+	}
+	// Follow points a running standby at another upstream, and tells it what it is.
+	Follow struct {
+		Upstream cluster.Upstream
+		As       cluster.Role
+	}
 	// Restart stops and starts PostgreSQL in its present role.
 	RestartPostgres struct {
 		Request  int
 		Upstream cluster.Upstream
+		As       cluster.Role
 	}
 	// Bootstrap makes a new cluster in the empty data directory.
 	Bootstrap struct{}
@@ -120,11 +127,12 @@ type SlotWant struct {
 type StopMode string
 
 const (
-	Graceful  StopMode = "graceful"  // checkpoint, fast stop; the lock is kept until somebody has our last WAL
-	Offline   StopMode = "offline"   // the store is away and the lock is running out: fast, then harder
-	Immediate StopMode = "immediate" // we hold the lock and cannot serve
-	NoLock    StopMode = "no-lock"   // the lock is not ours: nothing may be written any more
-	Shutdown  StopMode = "shutdown"  // the agent leaves
+	Graceful  StopMode = "graceful"       // checkpoint, fast stop; the lock is kept until somebody has our last WAL
+	Offline   StopMode = "offline"        // the store is away and the lock is running out: fast, then harder
+	Immediate StopMode = "immediate"      // we hold the lock and cannot serve
+	NoLock    StopMode = "no-lock"        // the lock is not ours: nothing may be written any more
+	Shutdown  StopMode = "shutdown"       // the agent leaves
+	ToStandby StopMode = "demote-cluster" // fast, with all WAL sent and archived; it comes back as a standby of another cluster
 )
 
 func (AcquireLeader) String() string   { return "acquire-leader" }
@@ -137,8 +145,8 @@ func (a Promote) String() string {
 }
 func (a Demote) String() string        { return "demote(" + string(a.Mode) + ")" }
 func (StartPrimary) String() string    { return "start-primary" }
-func (a StartStandby) String() string  { return "start-standby" + upstream(a.Upstream) }
-func (a Follow) String() string        { return "follow" + upstream(a.Upstream) }
+func (a StartStandby) String() string  { return "start-standby" + upstream(a.Upstream) + as(a.As) }
+func (a Follow) String() string        { return "follow" + upstream(a.Upstream) + as(a.As) }
 func (RestartPostgres) String() string { return "restart" }
 func (Bootstrap) String() string       { return "bootstrap" }
 func (ClaimBootstrap) String() string  { return "claim-bootstrap" }
@@ -215,7 +223,17 @@ func upstream(u cluster.Upstream) string {
 	if u == (cluster.Upstream{}) {
 		return "()"
 	}
-	return "(" + u.Name + ")"
+	if u.Name == "" && u.Host == "" {
+		return "(archive)"
+	}
+	return "(" + u.String() + ")"
+}
+
+func as(r cluster.Role) string {
+	if r == "" {
+		return ""
+	}
+	return " as " + string(r)
 }
 
 func withLSN(s string, at cluster.LSN) string {
@@ -239,13 +257,13 @@ func (v *View) decide(r Reason, detail string, actions ...Action) Decision {
 func (v *View) point(a Action) {
 	switch a := a.(type) {
 	case StartStandby:
-		v.Memory.Pointed, v.Memory.PointedAt = a.Upstream, v.Now
+		v.Memory.Pointed, v.Memory.PointedAt, v.Memory.As = a.Upstream, v.Now, a.As
 	case Follow:
-		v.Memory.Pointed, v.Memory.PointedAt = a.Upstream, v.Now
+		v.Memory.Pointed, v.Memory.PointedAt, v.Memory.As = a.Upstream, v.Now, a.As
 	case RestartPostgres:
-		v.Memory.Pointed, v.Memory.PointedAt = a.Upstream, v.Now
+		v.Memory.Pointed, v.Memory.PointedAt, v.Memory.As = a.Upstream, v.Now, a.As
 	case Rewind:
-		v.Memory.Source, v.Memory.SourceTimeline = a.Leader.Name, v.sourceTimeline()
+		v.Memory.Source, v.Memory.SourceTimeline = a.Leader.String(), v.sourceTimeline()
 	case Clone:
 		v.Memory.Source = "" // what it has to come to was flushed before it ended
 	}

@@ -42,6 +42,8 @@ func (v *View) withoutData() Decision {
 		return v.again(DirUnusable, "we hold the lock without any data", ReleaseLeader{})
 	case v.Limits.Paused:
 		return v.decide(StayDown, "paused: an empty data directory stays empty")
+	case v.failed(JobClone) && v.founding():
+		return v.again(BootstrapFailed, "the standby cluster could not be made: "+v.Ended.Error+"; another member may try", CancelBootstrap{})
 	case v.failed(JobClone) && v.since(v.Ended.At) < v.pause():
 		return v.soon(v.pause()-v.since(v.Ended.At), CloneAfterFailure, v.Ended.Error)
 	case v.leader() != "" && known:
@@ -53,6 +55,20 @@ func (v *View) withoutData() Decision {
 	}
 }
 
+// founding: the claim to make the cluster is ours.
+func (v *View) founding() bool {
+	return v.Store.Bootstrapper == v.Self && v.Store.Initialize.Present && v.Store.Initialize.SystemID == ""
+}
+
+// found makes the cluster: a standby cluster is a copy of the remote (ha.md 2.22).
+func (v *View) found() Action {
+	if v.standby() {
+		up, _ := v.remote()
+		return Clone{From: up}
+	}
+	return Bootstrap{}
+}
+
 // makeCluster races for the right to bootstrap. Who won is written down, so that a dead winner can be
 // replaced (ha.md G15); for Patroni members the empty initialize key says that somebody is at it.
 func (v *View) makeCluster() Decision {
@@ -61,6 +77,8 @@ func (v *View) makeCluster() Decision {
 	switch {
 	case validID(key.SystemID) && v.Limits.NoLeaderClone:
 		return v.again(CloneFromLeader, "nobody leads, but create_replica_methods has one that needs no leader", Clone{})
+	case validID(key.SystemID) && v.standby() && v.Limits.Remote.Host != "" && v.since(v.Memory.Leaderless) >= v.Limits.TTL:
+		return v.again(CloneFromLeader, "nobody leads, and nobody has for ttl: the data are "+v.Limits.Remote.String()+"'s", Clone{From: v.Limits.Remote})
 	case validID(key.SystemID):
 		return v.decide(WaitForLeader, "the cluster exists, but nobody leads: nothing to clone from")
 	case key.Present && v.Store.Bootstrapper == me && (v.Tags.NoFailover || !v.Limits.CanBootstrap):
@@ -69,16 +87,16 @@ func (v *View) makeCluster() Decision {
 		return v.decide(CannotBootstrap, "this member is tagged nofailover: it waits for a leader")
 	case !v.Limits.CanBootstrap:
 		return v.decide(CannotBootstrap, "the configuration has no bootstrap section: this member waits for a leader")
-	case v.Unfenced != "":
+	case v.Unfenced != "" && !v.standby():
 		return v.soon(time.Second, WatchdogFailed, v.Unfenced)
 	case !announced:
 		return v.soon(time.Second, BootstrapClaim, "announce this member first: its key shows the others that it lives")
 	case key.Present && v.Store.Bootstrapper == me:
-		return v.again(BootstrapRun, "our claim stands", Bootstrap{})
+		return v.again(BootstrapRun, "our claim stands", v.found())
 	case v.Store.Bootstrapper == "" && key.Present, v.Store.Bootstrapper != "" && v.Store.Bootstrapper != me && v.bootstrapperLives():
 		return v.decide(BootstrapOther, "another member makes the cluster: "+orUnknown(v.Store.Bootstrapper))
 	default:
-		return v.again(BootstrapClaim, "the cluster does not exist yet", ClaimBootstrap{}, Bootstrap{})
+		return v.again(BootstrapClaim, "the cluster does not exist yet", ClaimBootstrap{}, v.found())
 	}
 }
 

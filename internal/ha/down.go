@@ -34,6 +34,8 @@ func (v *View) leaderDown() Decision {
 	switch {
 	case v.Ended != nil && v.Ended.Name == JobSwitchover && v.since(v.Ended.At) < v.Limits.RetryTimeout && v.Store.Failover.Requested():
 		return v.handingOver(v.Ended.Checkpoint, v.Ended.Previous)
+	case v.standby():
+		return v.standbyLeaderDown()
 	case v.Store.Failover.Requested() && v.Ended != nil && v.Ended.Name == JobSwitchover:
 		return v.again(SwitchoverAbandon, "nobody received our last WAL in time", v.clearFailover(), StartPrimary{})
 	case v.Unfenced != "":
@@ -116,8 +118,8 @@ func (v *View) crashed() bool {
 // replicaDown brings a member back that does not hold the lock. A directory that has WAL of its own is
 // compared with the leader's history before it is started.
 func (v *View) replicaDown() Decision {
-	leader, known := v.leaderUpstream()
-	up, _ := v.wantedUpstream()
+	leader, known := v.origin()
+	up, reachable := v.wantedUpstream()
 	switch {
 	case v.startFailed() && v.since(v.Ended.At) < v.pause():
 		return v.soon(v.pause()-v.since(v.Ended.At), StartFailed, v.Ended.Error)
@@ -128,31 +130,33 @@ func (v *View) replicaDown() Decision {
 		return v.again(CleanUpCrash, "a primary that crashed: recover it before comparing it", Recover{})
 	case v.leader() == "" && v.since(v.Memory.HandedOver) < v.Limits.RetryTimeout:
 		return v.soon(time.Second, AwaitSuccessor, "the lock was handed over; wait for who takes it")
-	case v.leader() == "":
+	case v.leader() == "" && !v.standby():
 		return v.again(StartReplica, "nobody leads: start as a standby", StartStandby{})
-	case !known:
-		return v.again(StartReplica, v.leader()+" leads but has not told its address yet: start as a standby", StartStandby{})
+	case !reachable, !known && !v.standby():
+		return v.again(StartReplica, v.leader()+" leads but has not told its address yet: start as a standby", StartStandby{Upstream: v.withSection(cluster.Upstream{})})
 	case v.succeeded(JobRewind), v.succeeded(JobClone):
-		return v.again(StartReplica, "the data directory is "+leader.Name+"'s now", StartStandby{up})
+		return v.again(StartReplica, "the data directory is "+describe(leader)+"'s now", v.startStandby(up))
 	case v.Postgres.DirProblem != "":
 		v.Divergence = &Divergence{Leader: leader.Name, Verdict: Diverged, Detail: v.Postgres.DirProblem, CanRewind: v.Limits.UseRewind, WhyNot: "use_pg_rewind is off"}
 		return v.diverged(leader)
+	case !known:
+		return v.again(StartReplica, "there is only an archive to follow", v.startStandby(up))
 	case v.endless():
-		return v.again(StartReplica, "PostgreSQL is "+string(v.Postgres.Control.State)+": where its WAL ends is known when it runs; compare then", StartStandby{up})
+		return v.again(StartReplica, "PostgreSQL is "+string(v.Postgres.Control.State)+": where its WAL ends is known when it runs; compare then", v.startStandby(up))
 	case v.verdict() == "":
-		return v.again(CompareHistory, "is our WAL part of "+leader.Name+"'s history?", CheckDivergence{leader})
+		return v.again(CompareHistory, "is our WAL part of "+leader.String()+"'s history?", CheckDivergence{leader})
 	case v.verdict() == Diverged && v.rewoundTo(leader):
-		return v.again(StartReplica, "the data directory was rewound to "+leader.Name+", which has not flushed yet what it must come to", StartStandby{up})
+		return v.again(StartReplica, "the data directory was rewound to "+leader.String()+", which has not flushed yet what it must come to", v.startStandby(up))
 	case v.verdict() == Diverged:
 		return v.diverged(leader)
-	case v.verdict() == DivergenceUnknown && !v.Postgres.StandbySignal && v.since(v.Memory.Down) < v.Limits.TTL:
+	case v.verdict() == DivergenceUnknown && !v.Postgres.StandbySignal && v.since(v.Memory.Down) < v.Limits.TTL && v.leader() != v.Self:
 		// It was a primary: what it has more than the others would be replayed into a standby that then fits nowhere.
 		if asked := v.Divergence; asked != nil && v.since(asked.At) < v.pause() || v.failed(JobDivergence) && v.since(v.Ended.At) < v.pause() {
 			return v.soon(v.pause(), CompareHistory, v.compared()+": ask again")
 		}
-		return v.again(CompareHistory, "ask "+leader.Name+" again", CheckDivergence{leader})
+		return v.again(CompareHistory, "ask "+leader.String()+" again", CheckDivergence{leader})
 	default:
-		return v.again(StartReplica, v.compared(), StartStandby{up})
+		return v.again(StartReplica, v.compared(), v.startStandby(up))
 	}
 }
 
@@ -174,7 +178,7 @@ func (v *View) verdict() Verdict {
 	switch {
 	case v.failed(JobDivergence) && v.since(v.Ended.At) < compareAgain:
 		return DivergenceUnknown
-	case d == nil || d.Leader != v.leader() || !d.At.After(v.Memory.Rebuilt):
+	case d == nil || d.Leader != v.comparedWith() || !d.At.After(v.Memory.Rebuilt):
 		return ""
 	case d.Verdict == DivergenceUnknown && v.since(d.At) >= v.pause():
 		return "" // it could not be found out then
@@ -188,6 +192,14 @@ func (v *View) verdict() Verdict {
 		return ""
 	}
 	return d.Verdict
+}
+
+// comparedWith is with whom a comparison counts.
+func (v *View) comparedWith() string {
+	if up, known := v.origin(); v.standby() && known {
+		return up.String()
+	}
+	return v.leader()
 }
 
 // compareAgain is how long the answer of a comparison counts for a running standby.
@@ -212,8 +224,11 @@ func (v *View) compared() string {
 	return v.Divergence.Detail
 }
 
-// leaderTimeline is the timeline that the leader publishes; 0 when it does not.
+// leaderTimeline is the timeline that the leader publishes; 0 when it does not. A remote publishes nothing.
 func (v *View) leaderTimeline() cluster.Timeline {
+	if v.standby() {
+		return 0
+	}
 	m, _ := v.Store.Member(v.leader())
 	return m.Timeline
 }
@@ -221,7 +236,7 @@ func (v *View) leaderTimeline() cluster.Timeline {
 // diverged brings a member back whose WAL has left the leader's history (ha.md 2.14, X1 to X4).
 func (v *View) diverged(leader cluster.Upstream) Decision {
 	d, m := v.Divergence, &v.Memory
-	remove := v.Limits.RemoveOnDivergence || m.RewindFailed && v.Limits.RemoveOnRewindFailure
+	remove := v.Limits.RemoveOnDivergence && !v.standby() || m.RewindFailed && v.Limits.RemoveOnRewindFailure
 	why := d.Detail + "; " + d.WhyNot
 	if m.RewindFailed {
 		why = d.Detail + "; pg_rewind failed: " + m.RewindError
@@ -234,12 +249,16 @@ func (v *View) diverged(leader cluster.Upstream) Decision {
 	case v.failed(JobClone) && v.since(v.Ended.At) < v.pause():
 		return v.soon(v.pause()-v.since(v.Ended.At), CloneAfterFailure, v.Ended.Error)
 	case remove:
-		return v.again(CloneDiverged, why, Clone{From: leader, Remove: true})
+		from := leader
+		if up, known := v.leaderUpstream(); v.standby() && known {
+			from = up
+		}
+		return v.again(CloneDiverged, why, Clone{From: from, Remove: true})
 	case v.Postgres.Running(), v.Postgres.DirProblem != "":
 		return v.soon(10*time.Second, RewindGaveUp, why+": reinitialize this member, or set use_pg_rewind or remove_data_directory_on_diverged_timelines")
 	default:
 		up, _ := v.wantedUpstream()
-		return v.again(RewindGaveUp, why+": reinitialize this member; until then it is started as it is", StartStandby{up})
+		return v.again(RewindGaveUp, why+": reinitialize this member; until then it is started as it is", v.startStandby(up))
 	}
 }
 

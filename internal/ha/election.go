@@ -42,7 +42,7 @@ func (v *View) withoutLeader() Decision {
 	if v.Limits.Paused {
 		return v.decide(PausedNoRace, "paused: a replica takes the lock only as a named candidate")
 	}
-	return v.race(v.Election())
+	return v.meanwhile(v.race(v.Election()))
 }
 
 // race turns the first shut gate into a decision.
@@ -79,7 +79,7 @@ func (v *View) takeover() []Action {
 		}
 		actions = append(actions, WriteFailover{f})
 	}
-	if v.primary() {
+	if v.primary() || v.standby() {
 		return actions
 	}
 	return append(actions, v.promote())
@@ -224,9 +224,12 @@ func (v *View) recanted() bool {
 // timelineGate: with check_timeline our timeline must be the cluster's (ha.md C2).
 func (v *View) timelineGate() Gate {
 	tl, have := v.Store.History.ClusterTimeline(), v.Postgres.Timeline
-	ok := !v.Limits.CheckTimeline || have != 0 && have >= tl
+	ok := !v.comparesTimelines() || have != 0 && have >= tl
 	limit := fmt.Sprintf("at least %d", tl)
-	if !v.Limits.CheckTimeline {
+	switch {
+	case v.standby():
+		limit = "anything, the timelines are another cluster's"
+	case !v.Limits.CheckTimeline:
 		limit = "anything, check_timeline is off"
 	}
 	return gate(TimelineBehind, ok, fmt.Sprintf("timeline %d", have), limit)
@@ -253,7 +256,7 @@ func (v *View) peerGates() []Gate {
 	at := v.Postgres.Position()
 	for _, name := range v.answered() {
 		a := v.Poll.Answers[name]
-		behind := v.Limits.CheckTimeline && a.Timeline < v.Store.History.ClusterTimeline()
+		behind := v.comparesTimelines() && a.Timeline < v.Store.History.ClusterTimeline()
 		limited := a.NoFailover || a.WatchdogFailed || behind || !v.elector(name) || !v.inFailsafe(name)
 		switch {
 		case !a.Reachable:
@@ -437,7 +440,7 @@ func (v *View) namedCandidate() (Decision, bool) {
 		return v.again(RequestInvalid, "its schedule cannot be read", v.clearFailover()), true
 	case f.Candidate == v.Self && v.Unfenced != "" && !v.Limits.Paused:
 		return v.soon(time.Second, WatchdogFailed, v.Unfenced), true
-	case f.Candidate == v.Self && !v.primary() && f.Switchover() && v.Postgres.Position() < v.Store.Status.Optime:
+	case f.Candidate == v.Self && !v.primary() && f.Switchover() && v.Postgres.Position() < v.Store.Status.Optime && !v.standby():
 		// It was overwritten while the leader handed over to another member, or the leader was lost before it did. A switchover loses nothing (V19).
 		detail := fmt.Sprintf("the switchover names us, but we are at %s and %s was at %s: race instead", v.Postgres.Position(), f.From, v.Store.Status.Optime)
 		return v.again(RequestImpossible, detail, v.clearFailover()), true

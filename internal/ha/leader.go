@@ -10,6 +10,9 @@ import (
 
 // asLeader rules for the lock holder whose PostgreSQL answers (ha.md 2.10, and 2.10a P1).
 func (v *View) asLeader() Decision {
+	if v.standby() {
+		return v.asStandbyLeader()
+	}
 	unproven := v.Memory.Unproven || !v.live()
 	v.Memory.Unproven = v.primary() && (!v.live() || unproven && v.Postgres.Timeline == 0)
 	switch {
@@ -182,6 +185,8 @@ func (v *View) failoverRequest() (Decision, bool) {
 		return v.again(SwitchoverAsk, "is the candidate fit to take over?", *ask), true
 	case fit == "":
 		return v.again(RequestImpossible, detail, clear), true
+	case v.standby(): // nobody writes here, so nothing is stopped: the lock changes hands, and both follow
+		return v.again(HandOver, detail, v.handOver(fit, v.Postgres.Position())...), true
 	default:
 		return v.again(SwitchoverStart, detail, Demote{Mode: Graceful}), true
 	}
@@ -261,7 +266,7 @@ func (v *View) unfit(a Answer, at cluster.LSN) string {
 		return fmt.Sprintf("lags by %d bytes, the limit is %d", v.lastPosition()-a.Position, v.Limits.MaxLag)
 	case at == 0 && v.primary() && a.Timeline != 0 && a.Timeline < v.Postgres.Timeline:
 		return fmt.Sprintf("is on timeline %d and has not followed to %d yet, so it could not get our last WAL", a.Timeline, v.Postgres.Timeline)
-	case v.Limits.CheckTimeline && a.Timeline < v.Store.History.ClusterTimeline():
+	case v.comparesTimelines() && a.Timeline < v.Store.History.ClusterTimeline():
 		return fmt.Sprintf("is on timeline %d, the cluster on %d", a.Timeline, v.Store.History.ClusterTimeline())
 	}
 	return ""
@@ -287,6 +292,9 @@ func (v *View) handingOver(checkpoint, previous cluster.LSN) Decision {
 	}
 	if checkpoint == 0 {
 		if v.Job == nil {
+			if v.standby() { // it became one meanwhile: what is down comes back as a standby
+				return v.again(SwitchoverAbandon, "PostgreSQL did not shut down cleanly", v.clearFailover())
+			}
 			return v.again(SwitchoverAbandon, "PostgreSQL did not shut down cleanly", v.clearFailover(), StartPrimary{})
 		}
 		if hangs {

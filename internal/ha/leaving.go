@@ -28,7 +28,7 @@ func (v *View) leaving() Decision {
 		return v.decide(Left, "another container's PostgreSQL uses the data directory and may still write: the lock runs out, it is not released", Exit{})
 	case !v.Postgres.Running() && v.Lock.Held && v.live() && v.Store != nil:
 		return v.lastLeader()
-	case !v.Postgres.Running() && v.failed(JobBootstrap) && v.Store != nil && v.Store.Bootstrapper == v.Self && !v.Lock.Held:
+	case !v.Postgres.Running() && (v.failed(JobBootstrap) || v.failed(JobClone) && v.standby()) && v.Store != nil && v.Store.Bootstrapper == v.Self && !v.Lock.Held:
 		return v.decide(Left, "the bootstrap was cut short: another member may make the cluster", CancelBootstrap{}, Exit{})
 	case !v.Postgres.Running():
 		return v.decide(Left, "nothing runs any more", Exit{})

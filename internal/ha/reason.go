@@ -7,7 +7,6 @@ const (
 	// The agent as a whole.
 	Leaving         Reason = "leaving"           // the agent is to stop
 	Left            Reason = "left"              // nothing is left to do before it exits
-	StandbyClusters Reason = "standby-cluster"   // the configuration asks for a standby cluster, which is not built yet
 	Busy            Reason = "busy"              // a job is under way
 	JobTooLong      Reason = "job-too-long"      // a start or recovery takes longer than primary_start_timeout and somebody else can take over
 	RequestTaken    Reason = "request-taken"     // a restart or reinitialize request is carried out
@@ -89,6 +88,10 @@ const (
 	HandOver          Reason = "hand-over"                // a candidate has our last WAL: give it the lock
 	SwitchoverAbandon Reason = "switchover-abandoned"     // nobody has our last WAL: be the primary again
 
+	// Standby clusters.
+	StandbyLeading Reason = "standby-leader" // the lock of a standby cluster is ours: follow the other cluster
+	DemoteCluster  Reason = "demote-cluster" // the cluster became a standby cluster: its primary stops in order, to come back as a standby of the other one
+
 	// Replica.
 	Following       Reason = "following"             // streams from its upstream, or is about to
 	FollowNew       Reason = "follow-new-leader"     // stream from another upstream
@@ -101,7 +104,7 @@ const (
 // Trouble says whether an operator should look: the log tells it as a warning.
 func (r Reason) Trouble() bool {
 	switch r {
-	case LockLost, LockExpiring, StoreAway, FailsafeActive, StandbyClusters, SystemIDForeign, SystemIDUnknown, JoinFirst, DirUnusable, BootstrapFailed,
+	case LockLost, LockExpiring, StoreAway, FailsafeActive, SystemIDForeign, SystemIDUnknown, JoinFirst, DirUnusable, BootstrapFailed,
 		CloneAfterFailure, StartTooLong, SessionsFail, StartFailed, LeaderCannotRun, JobTooLong, RewindGaveUp, PromotionFailed, SwitchoverAbandon, RequestImpossible, PausedPrimary, WatchdogFailed:
 		return true
 	}

@@ -10,14 +10,21 @@ import (
 
 // asReplica rules for a running member while another one leads (ha.md 2.11).
 func (v *View) asReplica() Decision {
-	p := &v.Postgres
-	leader, known := v.leaderUpstream()
-	up, reachable := v.wantedUpstream()
 	switch {
 	case v.primary(): // only in pause, fence() stops it otherwise
 		return v.decide(PausedPrimary, "paused: a second primary beside "+v.leader()+" is left alone")
 	case v.Lock.Held:
 		return v.again(NoLongerLeader, "the lock is "+v.leader()+"'s", ReleaseLeader{})
+	}
+	return v.follows()
+}
+
+// follows rules for a standby that is to stream from its leader, or, in a standby cluster, as the leader.
+func (v *View) follows() Decision {
+	p := &v.Postgres
+	origin, known := v.origin()
+	up, reachable := v.wantedUpstream()
+	switch {
 	case !v.Limits.Paused && p.ReplayPaused && p.Version >= 140000:
 		return v.soon(time.Second, ResumeReplayNow, "replay is paused", ResumeReplay{})
 	case !reachable:
@@ -25,26 +32,42 @@ func (v *View) asReplica() Decision {
 	case v.elsewhere(up) && v.Memory.Pointed == up && v.since(v.Memory.PointedAt) < v.pause():
 		return v.soon(v.pause()-v.since(v.Memory.PointedAt), FollowNew, fmt.Sprintf("was told to follow %s, but follows %s still", describe(up), describe(p.Upstream)))
 	case v.elsewhere(up):
-		return v.again(FollowNew, fmt.Sprintf("follow %s instead of %s", describe(up), describe(p.Upstream)), Follow{up})
+		return v.again(FollowNew, v.turn(up), v.follow(up))
+	case up.Host == "" && v.standby():
+		return v.following("replays the archive")
 	case v.Memory.Dry.IsZero() && !v.stuck() || !known || v.Limits.Paused:
 		return v.following("streams from " + describe(up))
 	case v.Tags.NoStream && v.leaderTimeline() <= p.Timeline:
 		return v.following("replays the archive: this member is tagged nostream")
 	}
-	return v.dry(leader, up)
+	return v.dry(origin, up)
 }
 
-// elsewhere says whether the standby is set to stream from somewhere else.
+// turn says what changes when it follows up.
+func (v *View) turn(up cluster.Upstream) string {
+	from, to := describe(v.Postgres.Upstream), describe(up)
+	switch {
+	case v.Memory.As != v.standbyRole() && v.standbyRole() != "":
+		return fmt.Sprintf("follow %s as the standby leader, from %s", to, from)
+	case v.standby() && v.Postgres.Upstream.Host == up.Host && v.Postgres.Upstream.Port == up.Port:
+		return fmt.Sprintf("follow %s as standby_cluster says now", to)
+	}
+	return fmt.Sprintf("follow %s instead of %s", to, from)
+}
+
+// elsewhere says whether the standby is set to stream from somewhere else, or to be something else. Where it fetches archived WAL it does not show: what it
+// was told last counts, and an agent that has just started tells it.
 func (v *View) elsewhere(up cluster.Upstream) bool {
 	is := v.Postgres.Upstream
-	return is.Host != up.Host || is.Port != up.Port || is.Slot != up.Slot
+	told := v.Memory.As == v.standbyRole() && (!v.standby() || v.Memory.Pointed.Archive == up.Archive)
+	return is.Host != up.Host || is.Port != up.Port || is.Slot != up.Slot || !told
 }
 
 // rememberAhead notes since when the end of what a standby has received stands beyond its leader's. A busy one moves on, and what a leader
 // publishes catches up.
 func (v *View) rememberAhead() {
 	m, p := &v.Memory, &v.Postgres
-	if v.Store == nil || !p.Queried || !p.InRecovery || p.Received <= p.Replayed || v.Store.Status.Optime == 0 || p.Received <= v.Store.Status.Optime {
+	if v.Store == nil || v.standby() || !p.Queried || !p.InRecovery || p.Received <= p.Replayed || v.Store.Status.Optime == 0 || p.Received <= v.Store.Status.Optime {
 		m.Ahead, m.AheadAt = time.Time{}, 0
 		return
 	}
@@ -70,10 +93,12 @@ func (v *View) dry(leader, up cluster.Upstream) Decision {
 		d := v.following("the WAL receiver connects to " + describe(up))
 		d.Within = min(d.Within, patience-v.since(v.Memory.Dry))
 		return d
-	case m.Role != cluster.Primary:
+	case m.Role != cluster.Primary && !v.standby():
 		return v.soonFollowing("waits until " + leader.Name + " is promoted")
+	case v.standby() && v.verdict() != Diverged && v.verdict() != NotDiverged && v.since(v.compareTried()) < v.Limits.LoopWait:
+		return v.soonFollowing("does not stream from " + describe(up) + " yet; " + v.compared()) // the other cluster may be away for long
 	case v.verdict() == "", v.since(v.compareTried()) > compareAgain:
-		return v.again(CompareHistory, "not streaming: is our WAL part of "+leader.Name+"'s history?", CheckDivergence{leader})
+		return v.again(CompareHistory, "not streaming: is our WAL part of "+leader.String()+"'s history?", CheckDivergence{leader})
 	case v.verdict() == Diverged:
 		return v.diverged(leader)
 	case v.verdict() == NotDiverged && v.stuck():
@@ -106,6 +131,10 @@ func (v *View) soonFollowing(detail string) Decision {
 // following is the calm state of a replica.
 func (v *View) following(detail string) Decision {
 	d := v.decide(Following, detail)
+	if v.standbyRole() == cluster.StandbyLeader {
+		d.Reason = StandbyLeading
+		v.keepStandby(&d)
+	}
 	if a, ok := v.slots(); ok {
 		d.Actions = append(d.Actions, a)
 	}
@@ -114,12 +143,12 @@ func (v *View) following(detail string) Decision {
 
 func describe(u cluster.Upstream) string {
 	switch {
+	case u.Host == "" && u.Archive.Restore != "":
+		return "the archive"
 	case u.Host == "":
 		return "nobody"
-	case u.Name != "":
-		return u.Name
 	}
-	return fmt.Sprintf("%s:%d", u.Host, u.Port)
+	return u.String()
 }
 
 // leaderUpstream is the leader as a source of WAL; known is false while it has told no address.
@@ -147,14 +176,22 @@ func (v *View) upstreamOf(m cluster.Member) (cluster.Upstream, bool) {
 // cannot be told yet; a zero upstream with known true means from nowhere.
 func (v *View) wantedUpstream() (up cluster.Upstream, known bool) {
 	if v.Tags.NoStream {
-		return cluster.Upstream{}, true
+		return v.withSection(cluster.Upstream{}), true
+	}
+	if v.followsRemote() {
+		up, _ = v.remote()
+		if v.leader() != v.Self {
+			up.Archive.Delay = ""
+		}
+		return up, true
 	}
 	if from := v.Tags.ReplicateFrom; from != "" && from != v.Self {
 		if i := slices.IndexFunc(v.Store.Members, func(m cluster.Member) bool { return m.Name == from }); i >= 0 {
 			if up, ok := v.upstreamOf(v.Store.Members[i]); ok {
-				return up, true
+				return v.withSection(up), true
 			}
 		}
 	}
-	return v.leaderUpstream()
+	up, known = v.leaderUpstream()
+	return v.withSection(up), known
 }

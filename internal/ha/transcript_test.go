@@ -35,9 +35,9 @@ import (
 //	divergence needed|not-needed|unknown leader=LEADER age=1s can-rewind why= tl=
 //	asked      leave restart timeout= reinitialize
 //	unfenced   TEXT: why this member must not lead
-//	limits     paused standby-cluster failsafe sync quorum strict node-count=1 max-lag-sync=0 no-bootstrap has-config no-slots no-rewind remove-on-rewind-failure remove-on-divergence no-leader-clone check-timeline primary-start= slots-ttl= max-lag=
+//	limits     paused standby-cluster slot= archive-only restore= delay= failsafe sync quorum strict node-count=1 max-lag-sync=0 no-bootstrap has-config no-slots no-rewind remove-on-rewind-failure remove-on-divergence no-leader-clone check-timeline primary-start= slots-ttl= max-lag=
 //	tags       nofailover priority= nostream replicatefrom=
-//	memory     kept | fresh role= joined leaderless= unlocked= holding= down= leaving= handed-over= no-race-for= crash-tried rewind-failed give-up crashes=4m,2m promoted= silent= former=pg1 requested= pointed=pg1 pointed-ago=1m source=pg1 source-tl=1 rewind-tried= waiting=NAMES taken-ago= safe= ready= failsafe=pg1,pg2 tried=pg1,pg2,pg3 base=85
+//	memory     kept | fresh role= joined leaderless= unlocked= holding= down= leaving= handed-over= no-race-for= crash-tried rewind-failed give-up crashes=4m,2m promoted= silent= former=pg1 requested= pointed=pg1 pointed-ago=1m as-leader source=pg1 source-tl=1 rewind-tried= waiting=NAMES taken-ago= safe= ready= failsafe=pg1,pg2 tried=pg1,pg2,pg3 base=85
 //	protected  slot names            checkpointed  timeline
 //
 // "promise from=pg3 to= scope= fenced promotion asking" instead of decide asks whether that leader, which has lost the store, may count on us.
@@ -387,7 +387,11 @@ func (b *builder) limits(w words) {
 		*p = w.flag(name)
 	}
 	if l.Type = cluster.OwnPrimary; w.flag("standby-cluster") {
-		l.Type = cluster.FollowsAnother
+		l.Type, l.Remote = cluster.FollowsAnother, cluster.Upstream{Host: "remote", Port: 5432, Slot: w.text("slot", "")}
+		if w.flag("archive-only") {
+			l.Remote = cluster.Upstream{}
+		}
+		l.Remote.Archive = cluster.Archive{Restore: w.text("restore", ""), Delay: w.text("delay", "")}
 	}
 	l.Sync.Mode, l.Sync.Wanted = cluster.SyncOff, number(w.text("node-count", "1"))
 	if w.flag("sync") {
@@ -588,6 +592,9 @@ func (b *builder) postgres(w words) {
 			if b.v.Limits.UseSlots {
 				p.Upstream.Slot = cluster.SlotName(b.v.Self)
 			}
+			if up == "remote" {
+				p.Upstream = b.v.Limits.Remote
+			}
 		}
 		if dry, ok := w.value("dry"); ok {
 			b.v.Memory.Dry = b.v.Now.Add(-duration(dry))
@@ -756,6 +763,9 @@ func (b *builder) memory(w words) {
 	if up, ok := w.value("pointed"); ok {
 		m.Pointed = cluster.Upstream{Name: up, Host: up, Port: 5432, Slot: cluster.SlotName(b.v.Self)}
 		m.PointedAt = w.ago("pointed-ago", now, "1m")
+	}
+	if w.flag("as-leader") { // of a standby cluster, and told so
+		m.As, m.Pointed, m.PointedAt = cluster.StandbyLeader, b.v.Limits.Remote, now.Add(-time.Minute)
 	}
 	m.Source, m.SourceTimeline = w.text("source", ""), cluster.Timeline(number(w.text("source-tl", "1")))
 	if s, ok := w.value("rewind-tried"); ok {

@@ -45,7 +45,8 @@ type Limits struct {
 	CheckTimeline               bool
 	Paused                      bool
 	Type                        cluster.Type
-	Failsafe                    bool // failsafe_mode: a primary goes on without the store while all members agree
+	Remote                      cluster.Upstream // whom a standby cluster follows; no host: it has only an archive
+	Failsafe                    bool             // failsafe_mode: a primary goes on without the store while all members agree
 	Sync                        quorum.Settings
 	CanBootstrap                bool // the local configuration has a bootstrap section
 	CustomBootstrap             bool // with a method of its own: the state has other names
@@ -199,6 +200,7 @@ type Memory struct {
 	NoRaceUntil    time.Time        // after a promotion or start that failed
 	Pointed        cluster.Upstream // where PostgreSQL was last told to stream from ...
 	PointedAt      time.Time        // ... and when
+	As             cluster.Role     // ... and as what: the standby leader, or, empty, a replica
 	Rebuilt        time.Time        // since when the directory is known to fit, by a rewind, clone or stream: comparisons from before are void
 	Source         string           // the leader that the directory was rewound to, until it answers ...
 	SourceTimeline cluster.Timeline // ... and its timeline then
@@ -233,9 +235,6 @@ func (v *View) primary() bool {
 	}
 	return !p.StandbySignal
 }
-
-// standby says whether all members of this cluster are standbys of another cluster's.
-func (v *View) standby() bool { return v.Limits.Type == cluster.FollowsAnother }
 
 // leader is the holder of the lock by the store; empty when there is none or the store is away.
 func (v *View) leader() string {

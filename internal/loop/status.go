@@ -17,6 +17,8 @@ func (l *Loop) Role(promoting bool) cluster.Role {
 		return cluster.Primary
 	case promoting:
 		return cluster.Promoted
+	case (p.Queried || p.Running() && p.StandbySignal) && l.Memory.Role == cluster.StandbyLeader:
+		return cluster.StandbyLeader
 	case p.Queried || p.Running() && p.StandbySignal:
 		return cluster.Replica
 	case p.Running():
@@ -83,7 +85,7 @@ func (l *Loop) State() cluster.State {
 func (l *Loop) Describe(m cluster.Member, promoting bool) cluster.Member {
 	p := &l.Postgres
 	m.State, m.Role, m.Pause = l.State(), l.Role(promoting), l.Limits.Paused
-	m.CheckpointAfterPromote = l.Memory.Promoted != 0 && l.Checkpointed <= l.Memory.Promoted && l.Lock.Held
+	m.CheckpointAfterPromote = l.Memory.Promoted != 0 && l.Checkpointed <= l.Memory.Promoted && l.Lock.Held || m.Role == cluster.StandbyLeader
 	m.PendingRestart, m.PendingRestartReason = len(p.Pending) > 0, p.Pending
 	if p.Queried && (l.Job == nil || l.Job.Name == ha.JobPromote) {
 		m.Timeline = p.Timeline

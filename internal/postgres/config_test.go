@@ -242,7 +242,7 @@ func TestNothingIsWrittenWithoutVersion(t *testing.T) {
 
 func TestPrimaryConninfoReadsBack(t *testing.T) {
 	s := Settings{Name: `o'brien\ pg`, PgPass: "/tmp/pg pass", Replication: Account{Username: "r u", Password: "x"}}
-	have := parseKeywords(s.primaryConninfo(18, cluster.Upstream{Host: "a,b", Port: 5432}))
+	have := parseKeywords(s.primaryConninfo(18, cluster.Upstream{Host: "a,b", Port: 5432, Slot: "s"}))
 	want := map[string]string{"dbname": "postgres", "user": "r u", "passfile": "/tmp/pg pass", "host": "a,b", "port": "5432", "sslmode": "prefer",
 		"application_name": `o'brien\ pg`, "gssencmode": "prefer", "channel_binding": "prefer", "target_session_attrs": "read-write", "sslnegotiation": "postgres",
 		"tcp_user_timeout": "10000", "options": "-c tcp_user_timeout=10000"}
@@ -251,6 +251,30 @@ func TestPrimaryConninfoReadsBack(t *testing.T) {
 	}
 	if have, want := parseKeywords(`host = 'a b' password='it''s' port=1`), "a b"; have["host"] != want {
 		t.Errorf("quoted host: have %q, want %q", have["host"], want)
+	}
+}
+
+// What section standby_cluster says of the archive wins over the configuration, and goes with the upstream.
+func TestSectionWins(t *testing.T) {
+	user := map[string]string{"restore_command": "ours", "archive_cleanup_command": "ours"}
+	var s Settings
+	for name, c := range map[string]struct {
+		up                    cluster.Upstream
+		restore, clean, delay string
+	}{
+		"no section":   {cluster.Upstream{Host: "h"}, "ours", "ours", ""},
+		"all of it":    {cluster.Upstream{Archive: cluster.Archive{Restore: "r", Cleanup: "c", Delay: "5s"}}, "r", "c", "5s"},
+		"a part of it": {cluster.Upstream{Host: "h", Archive: cluster.Archive{Restore: "r"}}, "r", "ours", ""},
+	} {
+		have := s.recoverySettings(15, c.up, user)
+		for parameter, want := range map[string]string{"restore_command": c.restore, "archive_cleanup_command": c.clean, "recovery_min_apply_delay": c.delay} {
+			if v := valueOf(have, parameter); v != want {
+				t.Errorf("%s: have %s %q, want %q", name, parameter, v, want)
+			}
+		}
+	}
+	if have := parseKeywords(s.primaryConninfo(15, cluster.Upstream{Host: "a,b", Port: 5432})); have["target_session_attrs"] != "" {
+		t.Errorf("several hosts without a slot: have target_session_attrs %q, want none", have["target_session_attrs"])
 	}
 }
 

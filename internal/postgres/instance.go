@@ -60,7 +60,8 @@ type Source struct {
 	Port int
 	Name string
 
-	BaseBackup bool // clone with pg_basebackup, whatever create_replica_methods says (reinitialize from the leader)
+	Restore    string // restore_command that goes with it, of section standby_cluster
+	BaseBackup bool   // clone with pg_basebackup, whatever create_replica_methods says (reinitialize from the leader)
 }
 
 // binaries are the installed server programs.

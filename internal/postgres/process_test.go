@@ -357,6 +357,40 @@ func records(t *testing.T, p *Instance) {
 	}
 }
 
+// The segment with the shutdown checkpoint goes to the archive, too; nothing does after a crash.
+func TestArchiveShutdown(t *testing.T) {
+	t.Parallel()
+	p := bootstrapped(t)
+	must(t, p.ArchiveShutdown(t.Context())) // archiving is off
+	stopFast(t, p)
+	must(t, p.ArchiveShutdown(t.Context()))
+	s := p.Settings()
+	archive := filepath.Join(filepath.Dir(s.DataDir), "archive")
+	must(t, os.Mkdir(archive, 0o700))
+	s.Parameters["archive_mode"], s.Parameters["archive_command"] = "on", "cp %p "+archive+"/%f"
+	p.Configure(s)
+	startPrimary(t, p)
+	p.sql(t, "CREATE TABLE t (i int)")
+	must(t, p.Kill(within(t, 10*time.Second)))
+	if err := p.ArchiveShutdown(t.Context()); err == nil {
+		t.Error("after a crash: have no error, want one")
+	}
+	startPrimary(t, p)
+	stopFast(t, p)
+	c, err := p.Control(t.Context())
+	must(t, err)
+	size, err := segmentSize(filepath.Join(s.DataDir, "pg_wal"))
+	must(t, err)
+	segment := filepath.Join(archive, segmentName(c.CheckpointTLI, c.Checkpoint/size, size))
+	if exists(segment) {
+		t.Fatalf("PostgreSQL has archived %s itself: this test shows nothing", segment)
+	}
+	must(t, p.ArchiveShutdown(t.Context()))
+	if !exists(segment) {
+		t.Errorf("have no %s in the archive", segment)
+	}
+}
+
 // Crash recovery keeps all WAL, archives what waited, and leaves a clean shutdown.
 func TestCrashRecover(t *testing.T) {
 	t.Parallel()

@@ -102,11 +102,7 @@ func (p *Instance) archiveReady(ctx context.Context) {
 	if len(ready) == 0 {
 		return
 	}
-	mode, err := p.setting(ctx, "archive_mode")
-	command := ""
-	if err == nil && mode != "off" {
-		command, err = p.setting(ctx, "archive_command")
-	}
+	command, err := p.archiveCommand(ctx)
 	if err != nil || command == "" {
 		if err != nil {
 			p.log.LogAttrs(ctx, slog.LevelWarn, "cannot archive leftover WAL", slog.Any("error", err))
@@ -119,9 +115,7 @@ func (p *Instance) archiveReady(ctx context.Context) {
 		if !segmentFile.MatchString(segment) {
 			continue
 		}
-		cmd := exec.Command("/bin/sh", "-c", placeholders(command, filepath.Join("pg_wal", segment), segment))
-		cmd.Dir, cmd.Env = dir, p.serverEnvironment()
-		err := p.runTool(ctx, cmd, nil)
+		err := p.archive(ctx, command, segment)
 		if err == nil {
 			err = os.Rename(status, strings.TrimSuffix(status, ".ready")+".done")
 		}
@@ -130,6 +124,45 @@ func (p *Instance) archiveReady(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// archiveCommand is that of a stopped server; empty: it archives nothing.
+func (p *Instance) archiveCommand(ctx context.Context) (string, error) {
+	mode, err := p.setting(ctx, "archive_mode")
+	if err != nil || mode == "off" {
+		return "", err
+	}
+	return p.setting(ctx, "archive_command")
+}
+
+func (p *Instance) archive(ctx context.Context, command, segment string) error {
+	cmd := exec.Command("/bin/sh", "-c", placeholders(command, filepath.Join("pg_wal", segment), segment))
+	cmd.Dir, cmd.Env = p.Settings().DataDir, p.serverEnvironment()
+	return p.runTool(ctx, cmd, nil)
+}
+
+// ArchiveShutdown archives the segment that holds the shutdown checkpoint of a server that was stopped in order. PostgreSQL archives whole segments, so who
+// follows the archive alone would not see where our WAL ends. Nothing more is written to that segment: the server comes back as a standby, and whoever is
+// promoted begins a timeline. ha.md 2.19.
+func (p *Instance) ArchiveShutdown(ctx context.Context) error {
+	command, err := p.archiveCommand(ctx)
+	if err != nil || command == "" {
+		return err
+	}
+	c, err := p.Control(ctx)
+	if err != nil {
+		return err
+	}
+	if c.State != cluster.ControlShutDown {
+		return fmt.Errorf("PostgreSQL is %s, want a clean shutdown", c.State)
+	}
+	r, err := p.walFile(c.Checkpoint, c.CheckpointTLI)
+	if err != nil {
+		return err
+	}
+	segment := filepath.Base(r.file.Name())
+	r.close()
+	return p.archive(ctx, command, segment)
 }
 
 // placeholders fills in archive_command and restore_command: %p path, %f file name, %% percent (PostgreSQL documentation).

@@ -29,6 +29,11 @@ func (s *Settings) recoverySettings(version int, up cluster.Upstream, user map[s
 		"primary_slot_name":        up.Slot,
 	}
 	maps.Copy(settings, user)
+	for name, v := range map[string]string{"restore_command": up.Archive.Restore, "archive_cleanup_command": up.Archive.Cleanup, "recovery_min_apply_delay": up.Archive.Delay} {
+		if v != "" { // section standby_cluster wins
+			settings[name] = v
+		}
+	}
 	return sorted(settings)
 }
 
@@ -101,8 +106,8 @@ func (s *Settings) primaryConninfo(version int, up cluster.Upstream) string {
 			v = s.Name
 		case o.name == "krbsrvname":
 			v = s.KrbSrvName
-		case o.name == "target_session_attrs" && strings.Contains(up.Host, ","):
-			v = "read-write" // of several hosts of a remote cluster, the primary
+		case o.name == "target_session_attrs" && strings.Contains(up.Host, ",") && up.Slot != "":
+			v = "read-write" // of several hosts of a remote cluster, the primary: the slot is there
 		case v == "":
 			v = o.otherwise
 		}

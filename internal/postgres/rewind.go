@@ -142,6 +142,9 @@ func (p *Instance) pgRewind(ctx context.Context, leader Source, progress Progres
 	if restore == "" { // a former primary's configuration has none, the settings may
 		restore = s.RecoveryConf["restore_command"]
 	}
+	if restore == "" {
+		restore = leader.Restore
+	}
 	l, err := p.login(p.rewindAccount(), leader.Host, leader.Port, keyword{"dbname", s.database()}, keyword{"target_session_attrs", "read-write"})
 	if err != nil {
 		return err

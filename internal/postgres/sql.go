@@ -178,8 +178,12 @@ var clientOptions = []string{"sslmode", "sslcert", "sslkey", "sslrootcert", "ssl
 
 func (p *Instance) clientConfig(host string, port int, a Account, parameters map[string]string) (*pgconn.Config, error) {
 	s := p.Settings()
+	session := "any"
+	if strings.Contains(host, ",") { // of several hosts of a remote cluster, the primary
+		session = "read-write"
+	}
 	dsn := keywords{{"host", host}, {"port", strconv.Itoa(port)}, {"user", a.Username}, {"dbname", s.database()},
-		{"target_session_attrs", "any"}, {"krbsrvname", s.KrbSrvName}, {"connect_timeout", "3"}}
+		{"target_session_attrs", session}, {"krbsrvname", s.KrbSrvName}, {"connect_timeout", "3"}}
 	for _, name := range clientOptions {
 		dsn = append(dsn, keyword{name, a.Options[name]})
 	}

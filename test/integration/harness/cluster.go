@@ -68,8 +68,16 @@ func New(t testing.TB, o Options) *Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
+	port := porttest.Free(t)
 	for i := range o.Members {
-		m := &Member{Name: fmt.Sprintf("m%d", i), Port: porttest.Free(t), Store: dcstest.NewProxy(t, address), cluster: c}
+		host := "127.0.0.1"
+		switch {
+		case o.OnePort:
+			host = fmt.Sprintf("127.0.0.%d", 11+i)
+		case i > 0:
+			port = porttest.Free(t)
+		}
+		m := &Member{Name: fmt.Sprintf("%s%d", o.Names, i), Host: host, Port: port, Store: dcstest.NewProxy(t, address), cluster: c}
 		m.Dir = filepath.Join(dir, m.Name)
 		m.Data = filepath.Join(m.Dir, "data")
 		m.api = fmt.Sprintf("127.0.0.1:%d", porttest.Free(t))

@@ -11,6 +11,8 @@ import (
 // Options are what a test chooses.
 type Options struct {
 	Members   int            // default 2
+	Names     string         // what their names begin with, default "m": m0, m1, ...
+	OnePort   bool           // PostgreSQL has the same port everywhere, at an address of its own for each member
 	TTL       time.Duration  // default 20 s
 	LoopWait  time.Duration  // default 2 s
 	Retry     time.Duration  // default 3 s
@@ -23,6 +25,7 @@ type Options struct {
 
 func (o *Options) defaults() {
 	o.Members = orDefault(o.Members, 2)
+	o.Names = orDefault(o.Names, "m")
 	o.TTL = orDefault(o.TTL, 20*time.Second)
 	o.LoopWait = orDefault(o.LoopWait, 2*time.Second)
 	o.Retry = orDefault(o.Retry, 3*time.Second)
@@ -50,7 +53,7 @@ func (m *Member) configuration() []byte {
 		},
 	}
 	maps.Copy(dynamic, o.Dynamic)
-	address := fmt.Sprintf("127.0.0.1:%d", m.Port)
+	address := fmt.Sprintf("%s:%d", m.Host, m.Port)
 	config := Map{
 		"scope": m.cluster.scope, "name": m.Name,
 		"restapi": Map{"listen": m.api, "connect_address": m.api},
@@ -66,7 +69,7 @@ func (m *Member) configuration() []byte {
 				"superuser":   Map{"username": "postgres", "password": password},
 				"replication": Map{"username": "replicator", "password": "rep"},
 			},
-			"pg_hba": []any{"local all all trust", "host all all 127.0.0.1/32 md5", "host replication replicator 127.0.0.1/32 md5"},
+			"pg_hba": []any{"local all all trust", "host all all 127.0.0.0/8 md5", "host replication replicator 127.0.0.0/8 md5"},
 			// Shared memory in the data directory: that of a killed postmaster goes with it.
 			"parameters": Map{"unix_socket_directories": m.Dir, "dynamic_shared_memory_type": "mmap"},
 		},

@@ -29,7 +29,8 @@ type Member struct {
 	Name  string
 	Dir   string // configuration, logs, sockets; the data directory is below it unless a test moves it
 	Data  string
-	Port  int // of PostgreSQL
+	Host  string // PostgreSQL's address
+	Port  int    // ... and port
 	Store *dcstest.Proxy
 	API   *client.Client
 
@@ -276,7 +277,7 @@ func (m *Member) Reason() string {
 }
 
 func (m *Member) dsn() string {
-	return fmt.Sprintf("host=127.0.0.1 port=%d user=postgres password=%s dbname=postgres sslmode=disable", m.Port, password)
+	return fmt.Sprintf("host=%s port=%d user=postgres password=%s dbname=postgres sslmode=disable", m.Host, m.Port, password)
 }
 
 // SQL runs statements and returns the last result's rows, columns separated by "|", rows by newlines.

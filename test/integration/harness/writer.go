@@ -34,13 +34,13 @@ type Ack struct {
 
 const kept, fresh = "kept", "fresh"
 
-// Write makes the table through the leader and begins to write. It stops at the end of the test.
-func (c *Cluster) Write(t testing.TB) *Writer {
+// Write makes the table through the leader and begins to write, also to members of other clusters. It stops at the end of the test.
+func (c *Cluster) Write(t testing.TB, others ...*Member) *Writer {
 	t.Helper()
 	c.Healthy(t, Patience).SQL(t, rows.Create)
 	w := &Writer{cluster: c}
 	var targets []rows.Target
-	for _, m := range c.Members {
+	for _, m := range append(slices.Clone(c.Members), others...) {
 		targets = append(targets, rows.Target{Name: m.Name, DSN: m.dsn()})
 	}
 	w.rows = rows.Start(targets, []rows.Session{
@@ -92,12 +92,18 @@ func (w *Writer) AdvanceOn(t testing.TB, m *Member, limit time.Duration) {
 // there, but for at most lossy ones. It returns how many are missing.
 func (w *Writer) Audit(t testing.TB, lossy int) (missing int) {
 	t.Helper()
+	return w.AuditOn(t, w.cluster, lossy)
+}
+
+// AuditOn is Audit with the leader of another cluster.
+func (w *Writer) AuditOn(t testing.TB, c *Cluster, lossy int) (missing int) {
+	t.Helper()
 	w.Stop()
 	acks := w.Acks()
 	for _, problem := range TwoPrimaries(acks) {
 		t.Error(problem)
 	}
-	lost := w.Missing(t, acks)
+	lost := c.missing(t, acks)
 	if len(lost) > lossy {
 		t.Errorf("%d of %d acknowledged rows are missing on the leader, want at most %d: the first is %+v", len(lost), len(acks), lossy, lost[0])
 	}
@@ -108,7 +114,12 @@ func (w *Writer) Audit(t testing.TB, lossy int) (missing int) {
 // Missing are the rows that the leader lacks.
 func (w *Writer) Missing(t testing.TB, acks []Ack) (lost []Ack) {
 	t.Helper()
-	leader := w.cluster.Leader()
+	return w.cluster.missing(t, acks)
+}
+
+func (c *Cluster) missing(t testing.TB, acks []Ack) (lost []Ack) {
+	t.Helper()
+	leader := c.Leader()
 	if leader == nil {
 		t.Fatal("no leader to compare the acknowledged rows with")
 	}
