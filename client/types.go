@@ -70,6 +70,8 @@ type Regent struct {
 	StoreError string `json:"store_error"`
 	Job        *Job   `json:"job"`
 	Guard      *Guard `json:"guard"` // nil: an agent that has none yet
+
+	UnreadySlots []string `json:"unready_slots"` // logical slots of a standby that might miss something after a failover
 }
 
 // Guard is the process that kills PostgreSQL when the leader lock runs out unrenewed.

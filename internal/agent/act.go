@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/regent-ha/regent/internal/cluster"
@@ -78,6 +77,9 @@ func (a *Agent) do(ctx, limited context.Context, action ha.Action, f basis) (*jo
 		return nil, nil
 	case ha.SyncSlots:
 		return nil, a.syncSlots(limited, action)
+	case ha.TendSlots:
+		a.tendSlots(ctx, action)
+		return nil, nil
 	case ha.ResumeReplay:
 		return nil, a.pg.ResumeReplay(limited)
 	case ha.Checkpoint:
@@ -194,14 +196,6 @@ func (a *Agent) cancelBootstrap(ctx, limited context.Context, s *cluster.Snapsho
 		a.log.Warn("the data directory of the failed bootstrap was moved aside", "to", to)
 	}
 	return err
-}
-
-func (a *Agent) syncSlots(ctx context.Context, action ha.SyncSlots) error {
-	want := make([]postgres.SlotWant, 0, len(action.Want))
-	for _, w := range action.Want {
-		want = append(want, postgres.SlotWant{Name: w.Name, Advance: w.Advance})
-	}
-	return a.pg.SyncSlots(ctx, want, func(s cluster.Slot) bool { return !slices.Contains(action.Drop, s.Name) })
 }
 
 // startCheckpoint runs the checkpoint after a promotion beside everything else: pg_rewind on the others needs it.

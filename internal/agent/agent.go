@@ -83,6 +83,9 @@ type Agent struct {
 	loop         loop.Loop
 	dynamic      cluster.DynamicConfig // last known good
 	unsynced     atomic.Bool           // the store was read, and /sync names nobody
+	seen         *cluster.Snapshot     // the store as read last, a moment before the loop hears of it
+	feedback     atomic.Bool           // hot_standby_feedback must be on, for logical slots
+	tending      tending
 	callbacks    callbackMemory
 	exit         *ha.Exit
 	storeError   string
@@ -119,7 +122,7 @@ func New(o Options) (*Agent, error) {
 	}
 	warn(a.log, a.warned, warnings)
 	a.settings, a.name = e, e.Name
-	s, err := instanceSettings(&e, cluster.Replica, false)
+	s, err := instanceSettings(&e, cluster.Replica, false, false)
 	if err != nil {
 		return nil, err
 	}
@@ -183,6 +186,7 @@ func (a *Agent) Run(ctx, hard context.Context) error {
 	})
 	err := g.Wait()
 	a.jobs.wait()
+	a.tending.done.Wait()
 	a.pg.Close()
 	return errors.Join(err, a.journal.close())
 }
@@ -415,16 +419,16 @@ func (a *Agent) take(ctx context.Context, f loop.Fact) {
 		a.storeError, a.snapshotWall = "", time.Now()
 		a.tellProblems(f.Snapshot.Problems)
 		before := a.unsynced.Swap(f.Snapshot.Sync.Leader == "")
+		a.seen = f.Snapshot
+		feedback := a.feedback.Swap(a.wantsFeedback()) // takeSettings looks again
 		if c := f.Snapshot.Config; c.Usable && c.Revision != a.dynamic.Revision {
 			a.takeDynamic(ctx, c)
-		} else if before != a.unsynced.Load() {
+		} else if feedback != a.feedback.Load() || before != a.unsynced.Load() {
 			if err := a.takeSettings(ctx, a.file, a.dynamic, false); err != nil {
 				a.log.Error("apply configuration", "error", err)
 			}
 		}
 		a.keeper.timing.Store(&a.settings.Timing)
-	case loop.PostgresSeen:
-		a.loop.Protected = protected(a.dynamic, f.Postgres.Slots)
 	case reloadRequest:
 		a.takeFile(ctx)
 	}
@@ -481,8 +485,9 @@ func (a *Agent) takeSettings(ctx context.Context, file *config.File, d cluster.D
 	a.fencing.configure(&e)
 	a.configureLoop()
 	a.remindOfPromises()
+	a.feedback.Store(a.wantsFeedback())
 	role := a.role()
-	s, err := instanceSettings(&e, role, a.unsynced.Load())
+	s, err := instanceSettings(&e, role, a.unsynced.Load(), a.feedback.Load())
 	if err != nil {
 		return err
 	}

@@ -94,7 +94,7 @@ func (a *Agent) report(news bool) {
 func quiet(d *ha.Decision, before ha.Reason) bool {
 	for _, action := range d.Actions {
 		switch action.(type) {
-		case ha.WriteStatus, ha.AskPeers, ha.SyncSlots, ha.Checkpoint:
+		case ha.WriteStatus, ha.AskPeers, ha.SyncSlots, ha.TendSlots, ha.Checkpoint:
 		default:
 			return false
 		}
@@ -113,7 +113,7 @@ func (a *Agent) publish() {
 		Config: a.settings.Dynamic, Timing: a.settings.Timing, Tags: a.settings.Tags.Effective(),
 		NextCycle: a.clock().Add(max(l.Decision.Within, l.Limits.LoopWait)), Pause: l.Limits.Paused,
 		Reason: string(l.Decision.Reason), Job: a.jobs.status(),
-		ScheduledRestart: a.scheduled.shown(), Guard: a.fencing.status(), WatchdogFailed: l.Unfenced != "",
+		ScheduledRestart: a.scheduled.shown(), Guard: a.fencing.status(), WatchdogFailed: l.Unfenced != "", UnreadySlots: l.Decision.Unready,
 	}
 	s.FailsafeActive = l.Lock.Held && l.Lock.Agreed && s.At.Before(l.Lock.Deadline) || s.At.Before(l.Lock.Bound)
 	if l.Job != nil && (l.Job.Name == ha.JobDemote || l.Job.Name == ha.JobSwitchover) {

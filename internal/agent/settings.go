@@ -34,6 +34,7 @@ func (a *Agent) configureLoop() {
 // limits are the settings that decisions depend on.
 func limits(e *config.Effective) ha.Limits {
 	d := e.Dynamic
+	slots, _ := d.SlotRules()
 	l := ha.Limits{
 		TTL: e.Timing.TTL, LoopWait: e.Timing.LoopWait, RetryTimeout: e.Timing.RetryTimeout,
 		Reserve:               reserve(e.Timing.TTL),
@@ -49,6 +50,7 @@ func limits(e *config.Effective) ha.Limits {
 		HasConfig:             d.Usable || len(e.Bootstrap.DCS.Document.Fields) > 0,
 		UseSlots:              e.UseSlots,
 		SlotsTTL:              d.MemberSlotsTTL(),
+		Slots:                 slots,
 		UseRewind:             e.Postgres.UsePgRewind,
 		RemoveOnRewindFailure: e.Postgres.RemoveDataDirOnRewindFailure,
 		RemoveOnDivergence:    e.Postgres.RemoveDataDirOnDiverged,
@@ -88,29 +90,10 @@ func tags(t cluster.Tags) ha.Tags {
 	return ha.Tags{NoFailover: t.NoFailover(), Priority: t.FailoverPriority(), NoStream: t.NoStream(), ReplicateFrom: t.ReplicateFrom()}
 }
 
-// protected lists the observed slots that are permanent or match ignore_slots: they are never dropped.
-func protected(d cluster.DynamicConfig, slots []cluster.Slot) []string {
-	permanent, _ := d.Slots()
-	ignored := d.IgnoreSlots()
-	var names []string
-	for _, s := range slots {
-		keep := false
-		for _, p := range permanent {
-			keep = keep || p.Name == s.Name
-		}
-		for _, i := range ignored {
-			keep = keep || i.Fits(s)
-		}
-		if keep {
-			names = append(names, s.Name)
-		}
-	}
-	return names
-}
-
 // instanceSettings is the part of the configuration that the local instance needs, in the given role. Unsynced: /sync is known to name nobody.
 // While it does, or may, for whom commits wait is not people's to say, also when the mode was switched off: it may be on again by now.
-func instanceSettings(e *config.Effective, role cluster.Role, unsynced bool) (postgres.Settings, error) {
+// Feedback: hot_standby_feedback is on, whatever people wrote.
+func instanceSettings(e *config.Effective, role cluster.Role, unsynced, feedback bool) (postgres.Settings, error) {
 	p := &e.Postgres
 	hosts, port, err := config.SplitHostPort(p.Listen, 5432)
 	if err != nil {
@@ -154,6 +137,10 @@ func instanceSettings(e *config.Effective, role cluster.Role, unsynced bool) (po
 	mode := e.Dynamic.SynchronousMode()
 	if s.UserSyncNames = mode == cluster.SyncOff && unsynced; !s.UserSyncNames { // the leader's to set, whatever people wrote
 		maps.DeleteFunc(s.Parameters, func(name, _ string) bool { return strings.EqualFold(name, "synchronous_standby_names") })
+	}
+	if feedback {
+		maps.DeleteFunc(s.Parameters, func(name, _ string) bool { return strings.EqualFold(name, "hot_standby_feedback") })
+		s.Parameters["hot_standby_feedback"] = "on"
 	}
 	methods := p.CreateReplicaMethods
 	if section := e.Dynamic.StandbyCluster(); section != nil {

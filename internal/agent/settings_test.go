@@ -31,7 +31,7 @@ func TestMethodsOfTheConfiguration(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := instanceSettings(&e, cluster.Replica, true)
+		s, err := instanceSettings(&e, cluster.Replica, true, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -105,7 +105,7 @@ func TestWhoseSynchronousStandbyNames(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s, err := instanceSettings(&e, cluster.Primary, c.unsynced)
+		s, err := instanceSettings(&e, cluster.Primary, c.unsynced, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -151,7 +151,7 @@ func TestStandbyClusterSettings(t *testing.T) {
 		if l.Type != want.kind || l.Remote != want.up || l.NoLeaderClone != want.alone || l.Sync.Mode.Active() {
 			t.Errorf("%s: have %s, %+v, no leader needed %v, synchronous %v, want %+v", document, l.Type, l.Remote, l.NoLeaderClone, l.Sync.Mode, want)
 		}
-		s, err := instanceSettings(&e, cluster.Replica, true)
+		s, err := instanceSettings(&e, cluster.Replica, true, false)
 		if err != nil {
 			t.Fatal(err)
 		}

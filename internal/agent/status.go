@@ -45,6 +45,8 @@ type Status struct {
 	ScheduledRestart *cluster.ScheduledRestart
 	Job              *JobStatus
 
+	UnreadySlots []string // logical slots of a standby that might miss something after a failover
+
 	Reason  string   // of the last decision, a stable word such as "healthiest"
 	Actions []string // what the last decision asked for
 }

@@ -47,6 +47,8 @@ func (a *Agent) job(action ha.Action, f basis) (*job, error) {
 		return begin(ha.JobFollow, plain(func(ctx context.Context, p postgres.Progress) error {
 			return a.follow(ctx, action.Upstream, standbyRole(action.As), p)
 		}))
+	case ha.CopySlots:
+		return begin(ha.JobCopySlots, plain(a.copySlots(action)))
 	case ha.Promote:
 		return begin(ha.JobPromote, func(ctx context.Context, p postgres.Progress) (loop.JobEnded, error) {
 			return a.promote(ctx, action.Above, p)
@@ -215,6 +217,7 @@ func (a *Agent) follow(ctx context.Context, up cluster.Upstream, role cluster.Ro
 // promote runs pre_promote, looks at the lock once more, and ends recovery.
 func (a *Agent) promote(ctx context.Context, above cluster.Timeline, p postgres.Progress) (ended loop.JobEnded, err error) {
 	ended.Ended.Untold = true
+	a.leaveSlots()
 	if hook := a.pg.Settings().PrePromote; hook != "" {
 		if err := a.pg.RunHook(ctx, hook); err != nil {
 			return ended, fmt.Errorf("pre_promote: %w", err)
@@ -370,7 +373,7 @@ func (a *Agent) configurePostgres(role cluster.Role) {
 	a.mu.Lock()
 	e := a.settings
 	a.mu.Unlock()
-	s, err := instanceSettings(&e, role, a.unsynced.Load())
+	s, err := instanceSettings(&e, role, a.unsynced.Load(), a.feedback.Load())
 	if err != nil {
 		a.log.Error("apply settings", "error", err)
 		return

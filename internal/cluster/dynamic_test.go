@@ -19,10 +19,10 @@ func config(t testing.TB, text string) DynamicConfig {
 func TestDefaults(t *testing.T) {
 	for _, c := range []DynamicConfig{{}, config(t, `{}`), config(t, `{"slots":null,"ttl":[],"maximum_lag_on_failover":"1x","standby_cluster":7}`)} {
 		timing, _ := c.Timing()
-		slots, problems := c.Slots()
+		slots, problems := c.SlotRules()
 		have := []any{timing, c.MaximumLagOnFailover(), c.MaximumLagOnSyncNode(), c.Paused(), c.MaxTimelinesHistory(), c.PrimaryStartTimeout(),
 			c.PrimaryStopTimeout(), c.PrimaryRaceBackoff(), c.CheckTimeline(), c.FailsafeMode(), c.SynchronousMode(), c.SynchronousModeStrict(),
-			c.SynchronousNodeCount(), c.MemberSlotsTTL(), c.UseSlots(), c.UsePgRewind(), len(slots), len(problems), len(c.IgnoreSlots()), c.StandbyCluster() == nil}
+			c.SynchronousNodeCount(), c.MemberSlotsTTL(), c.UseSlots(), c.UsePgRewind(), len(slots.Permanent), len(problems), len(slots.Ignored), c.StandbyCluster() == nil}
 		want := []any{DefaultTiming, int64(1048576), int64(-1), false, 0, 300 * time.Second,
 			time.Duration(0), time.Duration(0), false, false, SyncOff, false,
 			1, 30 * time.Minute, true, false, 0, 0, 0, true}
@@ -59,7 +59,6 @@ func TestSettings(t *testing.T) {
 		{`{"standby_cluster":{"host":"","primary_slot_name":"x"}}`, func(c DynamicConfig) any { return c.StandbyCluster() == nil }, true},
 		{`{"standby_cluster":{"port":5433,"create_replica_methods":["basebackup"]}}`, func(c DynamicConfig) any { return *c.StandbyCluster() },
 			StandbyCluster{Port: "5433", CreateReplicaMethods: []string{"basebackup"}}},
-		{`{"ignore_slots":[{"name":"a","type":"logical"},"x"]}`, func(c DynamicConfig) any { return c.IgnoreSlots() }, []IgnoredSlot{{Name: "a", Type: "logical"}}},
 	}
 	for _, c := range tests {
 		if have := c.have(config(t, c.text)); !reflect.DeepEqual(have, c.want) {
@@ -70,16 +69,40 @@ func TestSettings(t *testing.T) {
 
 func TestSlots(t *testing.T) {
 	c := config(t, `{"slots":{"p":{},"n":null,"l":{"database":"d","plugin":"x"},"t":{"type":"physical","cluster_type":"standby"},
-		"Bad":{},"h":{"type":"logical","database":"d"},"y":{"type":"y"},"s":"text"},"permanent_slots":{}}`)
-	have, problems := c.Slots()
+		"Bad":{},"h":{"type":"logical","database":"d"},"y":{"type":"y"},"s":"text","c":{"cluster_type":"other"}},"permanent_slots":{},"ignore_slots":[{"name":"a","type":"logical"}]}`)
+	rules, problems := c.SlotRules()
+	have := rules.Permanent
 	want := []PermanentSlot{{Name: "p", Type: "physical"}, {Name: "n", Type: "physical"}, {Name: "l", Type: "logical", Database: "d", Plugin: "x"},
 		{Name: "t", Type: "physical", ClusterType: "standby"}}
-	if !reflect.DeepEqual(have, want) || len(problems) != 4 {
-		t.Errorf("have %v, problems %q; want %v and 4 problems", have, problems, want)
+	if !reflect.DeepEqual(have, want) || len(problems) != 5 {
+		t.Errorf("have %v, problems %q; want %v and 5 problems", have, problems, want)
 	}
-	aliased, _ := config(t, `{"slots":{"a":{}},"permanent_slots":{"b":{}},"permanent_replication_slots":{"c":{}}}`).Slots()
-	if len(aliased) != 1 || aliased[0].Name != "c" {
+	if have, want := rules.Unread, []string{"Bad", "h", "y", "s", "c"}; !reflect.DeepEqual(have, want) || rules.Unreadable {
+		t.Errorf("have %v left as they are, want %v", have, want)
+	}
+	if have, want := rules.Ignored, []IgnoredSlot{{Name: "a", Type: "logical"}}; !reflect.DeepEqual(have, want) {
+		t.Errorf("have %v ignored, want %v", have, want)
+	}
+	aliased, _ := config(t, `{"slots":{"a":{}},"permanent_slots":{"b":{}},"permanent_replication_slots":{"c":{}}}`).SlotRules()
+	if len(aliased.Permanent) != 1 || aliased.Permanent[0].Name != "c" {
 		t.Errorf("have %v, want c alone", aliased)
+	}
+}
+
+// What is meant to stay is not known: then everything does.
+func TestSlotsUnreadable(t *testing.T) {
+	for text, unreadable := range map[string]bool{
+		`{"slots":["a"]}`: true, `{"slots":"a"}`: true, `{"slots":null}`: false, `{"slots":{}}`: false,
+		`{"ignore_slots":{"name":"a"}}`: true, `{"ignore_slots":["a"]}`: true, `{"ignore_slots":[]}`: false,
+	} {
+		rules, problems := config(t, text).SlotRules()
+		if rules.Unreadable != unreadable || rules.Leaves(Slot{Name: "x"}) != unreadable || len(problems) > 0 != unreadable {
+			t.Errorf("%s: have %+v, problems %q; want unreadable %v", text, rules, problems, unreadable)
+		}
+	}
+	r := SlotRules{Unread: []string{"a"}}
+	if !r.Leaves(Slot{Name: "a"}) || r.Leaves(Slot{Name: "b"}) || !r.Leaves(Slot{Name: "b", Failover: true}) {
+		t.Error("want a slot whose entry cannot be used, and a failover slot of PostgreSQL 17, left as they are; no other")
 	}
 }
 

@@ -69,6 +69,7 @@ type Slot struct {
 	Active                       bool
 	Restart, ConfirmedFlush      LSN
 	HasXmin                      bool
+	CatalogXmin                  uint32 // the oldest transaction whose changes of catalogs must stay readable; 0: none
 	WALStatus                    string
 	Failover                     bool // PostgreSQL 17 failover slot: not ours to touch
 }

@@ -176,7 +176,7 @@ func FuzzCodec(f *testing.F) {
 			}
 			s := NewSnapshot(1, []KeyValue{{Key: strings.TrimSuffix(key, "/") + "/x", Value: value}, {Key: key, Value: value}})
 			s.Config.Timing()
-			s.Config.Slots()
+			s.Config.SlotRules()
 			for _, m := range s.Members {
 				s.ShownRole(m)
 				m.Tags.FailoverPriority()

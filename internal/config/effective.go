@@ -62,7 +62,8 @@ func NewEffective(local *File, dynamic cluster.DynamicConfig) (Effective, []Warn
 		}
 	}
 	timing, changes := dynamic.Timing()
-	for _, c := range changes {
+	_, badSlots := dynamic.SlotRules()
+	for _, c := range append(changes, badSlots...) {
 		warnings = append(warnings, Warning(c))
 	}
 	hosts, port, err := SplitHostPort(word(pg, "listen", ""), 5432)

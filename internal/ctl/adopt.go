@@ -16,7 +16,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/regent-ha/regent/internal/cluster"
 	"github.com/regent-ha/regent/internal/config"
 )
 
@@ -137,14 +136,6 @@ func (i *Installation) featureFindings() []Finding {
 	})
 }
 
-// dynamicFeatures are those of the configuration in the store.
-func dynamicFeatures(c cluster.DynamicConfig) []Finding {
-	slots, _ := c.Slots()
-	return findingsOf([]feature{
-		{"slots", len(slots) > 0, warning, "permanent slots are left alone where they exist, and not created on a new primary", "create them after a failover, or stay with Patroni for this cluster"},
-	})
-}
-
 // Versions of PostgreSQL that are supported.
 const oldestPostgres, newestPostgres = 13, 18
 
@@ -186,7 +177,7 @@ func (t target) takeoverFindings(i *Installation) []Finding {
 	case t.Failover.Requested():
 		f.Verdict, f.Found, f.Advice = warning, "a switchover is asked for or scheduled", "let it happen first, or flush it"
 	}
-	list := append([]Finding{f}, dynamicFeatures(t.Config)...)
+	list := []Finding{f}
 	for _, m := range t.Members {
 		if major, _, _ := strings.Cut(m.Version, "."); m.Regent == "" && (major == "1" || major == "2") {
 			list = append(list, Finding{"cluster", m.Name, warning, "runs Patroni " + m.Version, "clusters mixed with Patroni are tested from 3.0 on: upgrade it first"})

@@ -78,7 +78,7 @@ func TestAdopt(t *testing.T) {
 		"another name":     {"", id, "15", func(_ *scene, i *Installation) { i.Settings.Name = "node9" }, warning, "no member is called node9", "resume demo"},
 		"standby cluster":  {"", id, "15", dynamic(`{"standby_cluster":{"host":"h"}}`), fine, "3 members", "resume demo"},
 		"failsafe":         {"", id, "15", dynamic(`{"failsafe_mode":true}`), fine, "3 members", "resume demo"},
-		"slots":            {"", id, "15", dynamic(`{"slots":{"a":{"type":"physical"}}}`), warning, "permanent slots are left alone", "resume demo"},
+		"slots":            {"", id, "15", dynamic(`{"slots":{"a":{"type":"physical"}}}`), fine, "3 members", "resume demo"},
 		"old Patroni": {"", id, "15", func(s *scene, _ *Installation) {
 			s.rewrite("members/node3", "4.1.4", "2.1.7")
 		}, warning, "runs Patroni 2.1.7", "resume demo"},

@@ -210,6 +210,9 @@ func (t target) memberFindings(m cluster.Member, statuses map[string]*client.Sta
 	if r := s.Regent; r != nil && r.StoreError != "" {
 		found(problem, "cannot read the store: "+r.StoreError, "look at its way to the store")
 	}
+	if r := s.Regent; r != nil && len(r.UnreadySlots) > 0 {
+		found(warning, "logical slots not ready for a failover: "+strings.Join(r.UnreadySlots, ", "), "wait; when it lasts, see docs/operations/slots.md")
+	}
 	if len(list) == 0 {
 		found(fine, s.State+" as "+s.Role, "")
 	}

@@ -15,6 +15,7 @@ func Decide(v View) Decision {
 	v.remember()
 	before := v
 	d := before.unbound(v.next())
+	v.warnOfSlots(&d)
 	d.Circle = v.circle(&d)
 	return d
 }
@@ -73,6 +74,7 @@ func (v *View) remember() {
 	v.rememberAhead()
 	v.rememberWaiting()
 	v.rememberSlots()
+	v.rememberCopies()
 	v.rememberFailsafe()
 	if v.Store == nil {
 		m.Leaderless = time.Time{} // nobody knows; it counts from when we see it again

@@ -21,6 +21,7 @@ type Decision struct {
 	Memory   Memory        // to be kept for the next View
 	Within   time.Duration // decide again at the latest after this; 0: at once
 	Permit   bool          // we may go on holding the lock
+	Unready  []string      // logical slots of a standby that might miss something after a failover
 	Circle   *Circle       // who has to agree that we lead on without the store; nil: nobody could
 }
 
@@ -104,10 +105,21 @@ type (
 	}
 	// RequireSync sets synchronous_standby_names, and looks whether it is in force.
 	RequireSync struct{ Names string }
-	// SyncSlots makes the physical slots what they should be.
+	// SyncSlots makes the physical slots what they should be, and drops those that nobody needs.
 	SyncSlots struct {
 		Want []SlotWant
-		Drop []string // inactive physical slots that nobody needs
+		Drop []string // inactive ones
+	}
+	// TendSlots does beside the loop what may take long. What it shows comes back as SlotNews.
+	TendSlots struct {
+		Create  []cluster.PermanentSlot
+		Advance []SlotMove
+		Ask     cluster.Upstream // a primary that is to be asked for its slots; zero: nobody
+	}
+	// CopySlots stops PostgreSQL, to put logical slots of the primary into its directory.
+	CopySlots struct {
+		Leader cluster.Upstream
+		Slots  []cluster.PermanentSlot
 	}
 	// Checkpoint runs a CHECKPOINT after a promotion.
 	Checkpoint struct{}
@@ -121,6 +133,13 @@ type (
 type SlotWant struct {
 	Name    string
 	Advance cluster.LSN
+	Anew    string // why the one that is there must be dropped first; empty: it need not
+}
+
+// SlotMove is a logical slot of a standby and where its consumer is.
+type SlotMove struct {
+	cluster.PermanentSlot
+	To cluster.LSN
 }
 
 // StopMode says how and why a PostgreSQL is stopped (ha.md 2.19).
@@ -203,12 +222,36 @@ func (a RequireSync) String() string { return "wait-for(" + a.Names + ")" }
 func (a SyncSlots) String() string {
 	var names []string
 	for _, w := range a.Want {
-		names = append(names, withLSN(w.Name, w.Advance))
+		name := withLSN(w.Name, w.Advance)
+		if w.Anew != "" {
+			name += " anew"
+		}
+		names = append(names, name)
 	}
 	for _, name := range a.Drop {
 		names = append(names, "-"+name)
 	}
 	return "sync-slots(" + strings.Join(names, " ") + ")"
+}
+func (a TendSlots) String() string {
+	var list []string
+	for _, s := range a.Create {
+		list = append(list, "+"+s.Name)
+	}
+	for _, m := range a.Advance {
+		list = append(list, withLSN(m.Name, m.To))
+	}
+	if a.Ask.Name != "" {
+		list = append(list, "ask "+a.Ask.Name)
+	}
+	return "tend-slots(" + strings.Join(list, " ") + ")"
+}
+func (a CopySlots) String() string {
+	list := []string{a.Leader.Name + ":"}
+	for _, s := range a.Slots {
+		list = append(list, s.Name)
+	}
+	return "copy-slots(" + strings.Join(list, " ") + ")"
 }
 func (Checkpoint) String() string   { return "checkpoint" }
 func (ResumeReplay) String() string { return "resume-replay" }

@@ -141,6 +141,8 @@ func (v *View) replicaDown() Decision {
 		return v.diverged(leader)
 	case !known:
 		return v.again(StartReplica, "there is only an archive to follow", v.startStandby(up))
+	case v.Ended != nil && v.Ended.Name == JobCopySlots:
+		return v.again(StartReplica, "it streamed, and was stopped for copies of logical slots", v.startStandby(up))
 	case v.endless():
 		return v.again(StartReplica, "PostgreSQL is "+string(v.Postgres.Control.State)+": where its WAL ends is known when it runs; compare then", v.startStandby(up))
 	case v.verdict() == "":

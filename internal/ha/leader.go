@@ -3,6 +3,7 @@ package ha
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/regent-ha/regent/internal/cluster"
@@ -122,6 +123,12 @@ func (v *View) keep(d Decision) Decision {
 	}
 	if a, ok := v.slots(); ok {
 		add(a)
+	}
+	for _, a := range v.logical() {
+		add(a)
+	}
+	if trouble := append(v.lostSlots(), v.conflicts()...); len(trouble) > 0 {
+		d.Detail += "; " + strings.Join(trouble, "; ")
 	}
 	if pending {
 		d.Within = min(d.Within, syncPause)

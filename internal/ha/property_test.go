@@ -128,7 +128,7 @@ func anyView(t *rapid.T) View {
 	if flag("compared") {
 		v.Divergence = &Divergence{Leader: name("compared with"), Timeline: cluster.Timeline(rapid.IntRange(0, 3).Draw(t, "compared timeline")), Verdict: Verdict(oneOf("verdict", "unknown", "not-needed", "needed")), CanRewind: flag("can rewind"), At: ago("compared at")}
 	}
-	names := []string{"bootstrap", "clone", "start", "start-primary", "promote", "switchover", "demote", "crash-recovery", "rewind", "divergence-check", "restart", "follow"}
+	names := []string{"bootstrap", "clone", "start", "start-primary", "promote", "switchover", "demote", "crash-recovery", "rewind", "divergence-check", "restart", "follow", "copy-slots"}
 	if rarely("job") {
 		v.Job = &Job{Name: JobName(oneOf("job name", names...)), Since: ago("job since"), Mode: StopMode(oneOf("mode", "offline", "immediate", "no-lock", "shutdown")), Checkpoint: rapid.SampledFrom([]cluster.LSN{0, 0x5000100}).Draw(t, "job checkpoint")}
 	}
@@ -150,6 +150,24 @@ func anyView(t *rapid.T) View {
 	m.CrashTried, m.RewindFailed, m.GiveUp, m.Joined = flag("crash tried"), flag("rewind failed"), rarely("give up"), flag("joined")
 	if rarely("backs off") {
 		m.NoRaceUntil = epoch.Add(10 * time.Second)
+	}
+	if flag("permanent slots") {
+		v.Limits.Slots.Permanent = []cluster.PermanentSlot{{Name: "backup", Type: cluster.PhysicalSlot}, {Name: "cdc", Type: cluster.LogicalSlot, Database: "app", Plugin: "test_decoding"}}
+		v.Limits.Slots.Unreadable = rarely("unreadable")
+		for _, p := range v.Limits.Slots.Permanent {
+			if v.Postgres.Queried && flag("has "+p.Name) {
+				v.Postgres.Slots = append(v.Postgres.Slots, cluster.Slot{Name: p.Name, Type: oneOf("type", p.Type, p.Type, p.Type, "physical"), Database: p.Database, Plugin: p.Plugin, Restart: at("permanent slot"), ConfirmedFlush: at("confirmed"), Active: rarely("read"), CatalogXmin: 700, HasXmin: rarely("xmin")})
+			}
+		}
+		if v.Store != nil && flag("published") {
+			v.Store.Status.Slots = map[string]cluster.LSN{"backup": at("published"), "cdc": at("published")}
+		}
+	}
+	if flag("slots told") {
+		v.SlotNews = &SlotNews{At: ago("slots told at"), Leader: maybe("slots of"), Xmin: map[string]uint32{"pg1": 700, "cdc": 700}}
+		if rarely("slot broken") {
+			v.SlotNews.Broken = []string{"cdc"}
+		}
 	}
 	if flag("slots seen") {
 		m.SlotSeen = map[string]time.Time{"pg2": ago("pg2 seen"), "pg4": ago("pg4 seen")}
@@ -206,6 +224,7 @@ func TestDecideProperties(t *testing.T) {
 		checkElection(t, v, d)
 		checkSync(t, v, d)
 		checkPause(t, v, d)
+		checkSlots(t, v, d)
 	})
 }
 
@@ -275,6 +294,55 @@ func checkSync(t *rapid.T, v View, d Decision) {
 				t.Fatalf("%s without a word in /sync before: %s: %v", a, d.Reason, d.Actions)
 			}
 		}
+	}
+}
+
+// checkSlots: V17. Nothing is dropped that is used or not understood, and no slot is moved back or past what we have.
+func checkSlots(t *rapid.T, v View, d Decision) {
+	end := v.Postgres.Flush
+	if v.Postgres.InRecovery {
+		end = v.Postgres.Replayed
+	}
+	here := func(name string) (found cluster.Slot) {
+		for _, s := range v.Postgres.Slots {
+			if s.Name == name {
+				found = s
+			}
+		}
+		return found
+	}
+	moved := func(name string, from, to cluster.LSN) {
+		if to != 0 && (to > end || to <= from) {
+			t.Fatalf("slot %s at %s is moved to %s, we have %s: %s", name, from, to, end, d.Reason)
+		}
+	}
+	gone := func(name string) {
+		if s := here(name); s.Active || v.Limits.Paused || v.Limits.Slots.Unreadable {
+			t.Fatalf("slot %+v is dropped: %s", s, d.Reason)
+		}
+	}
+	if a, ok := has[SyncSlots](d); ok {
+		for _, name := range a.Drop {
+			gone(name)
+		}
+		for _, w := range a.Want {
+			if w.Anew != "" {
+				gone(w.Name)
+			} else {
+				moved(w.Name, here(w.Name).Restart, w.Advance)
+			}
+		}
+	}
+	if a, ok := has[TendSlots](d); ok {
+		for _, m := range a.Advance {
+			moved(m.Name, here(m.Name).ConfirmedFlush, m.To)
+		}
+		if len(a.Create) > 0 && (v.Postgres.InRecovery || v.Store.Leader.Name != v.Self) {
+			t.Fatalf("a logical slot is made on a standby: %s: %v", d.Reason, d.Actions)
+		}
+	}
+	if _, ok := has[CopySlots](d); ok && (v.Limits.Paused || !v.Postgres.InRecovery || v.Store.Leader.Name == v.Self) {
+		t.Fatalf("slots are copied: %s: %v", d.Reason, d.Actions)
 	}
 }
 

@@ -138,6 +138,12 @@ func (v *View) following(detail string) Decision {
 	if a, ok := v.slots(); ok {
 		d.Actions = append(d.Actions, a)
 	}
+	for _, a := range v.logical() {
+		if _, stops := a.(CopySlots); stops && (!v.Memory.Dry.IsZero() || v.stuck()) {
+			continue // it has other troubles
+		}
+		d.Actions = append(d.Actions, a)
+	}
 	return d
 }
 

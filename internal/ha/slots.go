@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -45,40 +46,89 @@ func (v *View) rememberSlots() {
 	v.Memory.SlotSeen = seen
 }
 
-// slots compares the physical slots of members with what they should be (ha.md 2.21). A slot that somebody
-// uses, a permanent one and one of a stranger's kind is never dropped.
+// wantedSlot is what a slot here should be.
+type wantedSlot struct {
+	cluster.PermanentSlot
+	used    bool        // somebody is expected to use it here: it is not moved, nor made anew for what it holds back
+	advance cluster.LSN // where its consumer is, as far as it may be moved here; 0: not known
+}
+
+// fits says whether that slot is of the kind that is wanted.
+func (w *wantedSlot) fits(s cluster.Slot) bool {
+	return s.Type == w.Type && (w.Type == cluster.PhysicalSlot || s.Database == w.Database && s.Plugin == w.Plugin)
+}
+
+// broken says why a slot must be made anew; empty: it is all right (ha.md 2.21, "drop & recreate").
+func (w *wantedSlot) broken(s cluster.Slot) string {
+	switch {
+	case !w.fits(s):
+		return "it is of another kind"
+	case w.Type == cluster.PhysicalSlot && s.WALStatus == "lost":
+		return "its WAL is gone"
+	case w.Type == cluster.PhysicalSlot && s.Restart == 0:
+		return "it reserves no WAL"
+	case w.Type == cluster.PhysicalSlot && s.HasXmin && !w.used:
+		return "it holds back vacuum for nobody"
+	}
+	return ""
+}
+
+// slots compares the slots here with what they should be (ha.md 2.21). A slot that somebody uses, one that is to be ignored and one whose
+// entry cannot be used are never dropped; in pause, and while the configuration is not known, none is.
 func (v *View) slots() (SyncSlots, bool) {
 	want := v.wantedSlots()
+	drops := !v.Limits.Paused && v.Store.Config.Usable
 	var a SyncSlots
 	for _, name := range slices.Sorted(maps.Keys(want)) {
-		i := slices.IndexFunc(v.Postgres.Slots, func(s cluster.Slot) bool { return s.Name == name })
+		w, s := want[name], v.slot(name)
+		physical := w.Type == cluster.PhysicalSlot
+		if w.used {
+			w.advance = 0
+		}
 		switch {
-		case i < 0:
-			a.Want = append(a.Want, SlotWant{Name: name, Advance: want[name]})
-		case !v.Postgres.Slots[i].Active && want[name] > v.Postgres.Slots[i].Restart && v.Postgres.Slots[i].Type == "physical":
-			a.Want = append(a.Want, SlotWant{Name: name, Advance: want[name]})
+		case s == nil && physical:
+			a.Want = append(a.Want, SlotWant{Name: name, Advance: w.advance})
+		case s == nil, s.Active, v.Limits.Slots.Leaves(*s):
+		case w.broken(*s) != "" && !drops:
+		case w.broken(*s) != "" && physical:
+			a.Want = append(a.Want, SlotWant{Name: name, Advance: w.advance, Anew: w.broken(*s)})
+		case w.broken(*s) != "", v.uselessCopy(s) && drops:
+			a.Drop = append(a.Drop, name)
+		case physical && w.advance > s.Restart:
+			a.Want = append(a.Want, SlotWant{Name: name, Advance: w.advance})
 		}
 	}
-	if !v.Limits.Paused {
-		for _, s := range v.Postgres.Slots {
-			_, wanted := want[s.Name]
-			if !wanted && s.Type == "physical" && !s.Active && !s.Failover && !slices.Contains(v.Protected, s.Name) {
-				a.Drop = append(a.Drop, s.Name)
-			}
+	for _, s := range v.Postgres.Slots {
+		if _, wanted := want[s.Name]; drops && !wanted && !s.Active && !v.Limits.Slots.Leaves(s) {
+			a.Drop = append(a.Drop, s.Name)
 		}
 	}
 	return a, len(a.Want)+len(a.Drop) > 0
 }
 
-// wantedSlots maps each slot that must be here to the position it may be advanced to (0: leave it alone).
-func (v *View) wantedSlots() map[string]cluster.LSN {
-	want := map[string]cluster.LSN{}
+// slot returns the slot of that name, if it is here.
+func (v *View) slot(name string) *cluster.Slot {
+	i := slices.IndexFunc(v.Postgres.Slots, func(s cluster.Slot) bool { return s.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &v.Postgres.Slots[i]
+}
+
+// wantedSlots are the slots that must be here, by name.
+func (v *View) wantedSlots() map[string]wantedSlot {
+	want := map[string]wantedSlot{}
 	if !v.Limits.UseSlots {
 		return want
 	}
-	own := cluster.SlotName(v.Self)
+	physical := func(name string, used bool, advance cluster.LSN) {
+		if _, ok := want[name]; !ok {
+			want[name] = wantedSlot{PermanentSlot: cluster.PermanentSlot{Name: name, Type: cluster.PhysicalSlot}, used: used, advance: advance}
+		}
+	}
 	everywhere := v.Limits.SlotsTTL > 0
 	leads := v.mine()
+	published := v.Store.Status.Slots
 	for _, m := range v.Store.Members {
 		if m.Name == v.Self || m.Tags.NoStream() {
 			continue
@@ -89,34 +139,73 @@ func (v *View) wantedSlots() map[string]cluster.LSN {
 		case from == v.Self,
 			leads && (from == "" || !known || everywhere),
 			!leads && everywhere && !v.Tags.NoFailover:
-			want[cluster.SlotName(m.Name)] = v.advance(cluster.SlotName(m.Name), from)
+			used := from == v.Self || leads && (from == "" || !known)
+			physical(cluster.SlotName(m.Name), used, v.advance(m))
 		}
 	}
 	if everywhere {
 		for name := range v.Memory.SlotSeen {
-			if _, ok := want[name]; !ok {
-				want[name] = 0
-			}
+			physical(name, true, 0)
 		}
 		if !leads && !v.Tags.NoFailover {
 			for _, name := range v.Store.Status.RetainSlots {
-				if _, ok := want[name]; !ok {
-					want[name] = v.advance(name, "")
-				}
+				physical(name, false, v.upTo(published[name]))
 			}
 		}
 	}
-	delete(want, own)
+	for _, p := range v.Limits.Slots.Permanent {
+		_, taken := want[p.Name]
+		switch {
+		case taken: // a member's slot of that name goes first
+		case p.Type == cluster.PhysicalSlot && v.keepsPermanent(p):
+			physical(p.Name, leads, v.upTo(published[p.Name]))
+		case p.Type == cluster.LogicalSlot && v.Limits.keepsLogical(v.Self, v.Tags, v.Store, leads):
+			want[p.Name] = wantedSlot{PermanentSlot: p, used: leads, advance: v.upTo(published[p.Name])}
+		}
+	}
+	delete(want, cluster.SlotName(v.Self))
 	return want
 }
 
-// advance is how far a replica may move a slot that nobody uses here: to where its consumer is on the
-// leader, never past our own replay (V17).
-func (v *View) advance(name, from string) cluster.LSN {
-	if v.mine() || from == v.Self {
+// keepsPermanent says whether that physical slot belongs here.
+func (v *View) keepsPermanent(p cluster.PermanentSlot) bool {
+	other := p.ClusterType != "" && (p.ClusterType == cluster.FollowsAnother) != v.standby()
+	return !other && (v.mine() || !v.Tags.NoFailover)
+}
+
+// advance is how far a slot of a member that does not stream from here may be moved: to where that member is, by what the leader publishes. The
+// slot of one that streams from another member is moved on the leader, too: nobody else would, and WAL would pile up there. What its key says of
+// it counts as far as it has replayed, which is on its disk, and on our timeline only: what it has beyond the end of another one is to be rewound.
+func (v *View) advance(m cluster.Member) cluster.LSN {
+	from := m.Tags.ReplicateFrom()
+	if from == v.Self {
 		return 0
 	}
-	return min(v.Store.Status.Slots[name], v.Postgres.Replayed)
+	_, cascades := v.Store.Member(from)
+	cascades = cascades && from != "" && from != m.Name
+	target := v.Store.Status.Slots[cluster.SlotName(m.Name)]
+	if v.mine() {
+		target = 0
+	}
+	leader, _ := v.Store.Member(v.leader())
+	if (cascades && from != v.leader() || !v.mine() && olderThan4(leader)) && m.Timeline != 0 && m.Timeline == v.Postgres.Timeline {
+		target = max(target, m.ReplayLSN)
+	}
+	return v.upTo(target)
+}
+
+// olderThan4 says whether a leader does not publish the slots of members.
+func olderThan4(m cluster.Member) bool {
+	version := m.AgentVersion()
+	return len(version) > 0 && version[0] < 4
+}
+
+// upTo bounds a position to what we have ourselves (V17).
+func (v *View) upTo(at cluster.LSN) cluster.LSN {
+	if v.Postgres.InRecovery {
+		return min(at, v.Postgres.Replayed)
+	}
+	return min(at, v.Postgres.Flush)
 }
 
 // status is what the lock holder publishes, if it has changed (dcs.md 1.7).
@@ -125,7 +214,7 @@ func (v *View) status() (WriteStatus, bool) {
 	s := cluster.Status{Optime: p.End(), Slots: v.ownSlots()}
 	if v.Limits.UseSlots && v.Limits.SlotsTTL > 0 {
 		for name := range v.Memory.SlotSeen {
-			if !slices.Contains(v.Protected, name) {
+			if !v.Limits.permanent(name) {
 				s.RetainSlots = append(s.RetainSlots, name)
 			}
 		}
@@ -137,20 +226,38 @@ func (v *View) status() (WriteStatus, bool) {
 	return WriteStatus{s}, !same && p.End() != 0
 }
 
-// ownSlots maps the slots of this primary to what their consumers need, and our own name to where we are.
+// permanent says whether the configuration has a slot of that name.
+func (l *Limits) permanent(name string) bool {
+	return slices.ContainsFunc(l.Slots.Permanent, func(p cluster.PermanentSlot) bool { return p.Name == name })
+}
+
+// ownSlots maps the slots of this primary to what their consumers need, and our own name to where we are. Without retention only the
+// permanent ones are published. Failover slots are PostgreSQL's own matter.
 func (v *View) ownSlots() map[string]cluster.LSN {
 	slots := map[string]cluster.LSN{}
+	all := v.Limits.UseSlots && v.Limits.SlotsTTL > 0
 	for _, slot := range v.Postgres.Slots {
 		at := slot.Restart
-		if slot.Type == "logical" {
+		if slot.Type == cluster.LogicalSlot && at != 0 {
 			at = slot.ConfirmedFlush
 		}
-		if at != 0 {
+		if at != 0 && !slot.Failover && (all || v.Limits.permanent(slot.Name)) {
 			slots[slot.Name] = at
 		}
 	}
-	if v.Limits.UseSlots && v.Limits.SlotsTTL > 0 {
+	if all {
 		slots[cluster.SlotName(v.Self)] = v.Postgres.End()
 	}
 	return slots
+}
+
+// conflicts tells of permanent logical slots that cannot be made because a member's slot has their name.
+func (v *View) conflicts() (list []string) {
+	want := v.wantedSlots()
+	for _, p := range v.Limits.Slots.Permanent {
+		if w, ok := want[p.Name]; ok && w.Type != p.Type {
+			list = append(list, fmt.Sprintf("logical slot %s: a member's slot has that name; choose another one", p.Name))
+		}
+	}
+	return list
 }

@@ -17,16 +17,16 @@ import (
 
 // A transcript is one View in words and the Decision that it must lead to. It begins with
 //
-//	decide self=pg2 after=5s show=detail,within,permit,circle,gates,ruled-out
+//	decide self=pg2 after=5s show=detail,within,permit,status,circle,gates,ruled-out
 //
 // and then has a line for each thing that matters; what is not mentioned is as in a healthy cluster of pg1, pg2 and pg3. A word that is
 // not known is an error. Durations say how long ago something was; "left" and "in" look ahead. The lines, with their defaults:
 //
 //	store      away | leader= at=1:0/5000060 initialize=ID|empty|absent|invalid bootstrapper= failsafe=pg1,pg2 failsafe-revision=85 sync=pg1:pg2,pg3 quorum= slots=pg3@0/40 retain= no-config no-history foreign
-//	member     NAME gone | role= tl= moved no-api no-url nofailover nostream nosync sync-priority= state= replicatefrom=
+//	member     NAME gone | role= tl= moved no-api no-url nofailover nostream nosync sync-priority= state= replicatefrom= replay=0/40 version=
 //	standby    NAME sync|quorum|async|potential at=0/5000060 state=streaming priority= (a WAL sender's row; priority by the state)
 //	lock       none | refused | held left=20s agreed asked-ago=2s bound=5s fresh=5s (left may be negative)     default: held when the store says so
-//	postgres   replica|primary|down|silent|starting|refusing|failing|empty|missing|foreign|unreadable at=1:0/5000060 received=1:0/40 ahead=5s upstream=leader dry=5s replay-paused signal backup-label half-rewound control= sysid=ID|other|unknown slots=pg3@0/40!active archive since=1m names= unheeded
+//	postgres   replica|primary|down|silent|starting|refusing|failing|empty|missing|foreign|unreadable at=1:0/5000060 received=1:0/40 ahead=5s upstream=leader dry=5s replay-paused signal backup-label half-rewound control= sysid=ID|other|unknown slots=pg3@0/40!active!xmin!lost!unreserved,cdc@0/40!logical!failover!catalog:700 archive since=1m names= unheeded
 //	peer       NAME replica|primary|unreachable at= nofailover watchdog-failed priority= isolated
 //	poll       age=100ms
 //	failover   from= candidate= in=5s ago=5s bad-schedule
@@ -35,10 +35,12 @@ import (
 //	divergence needed|not-needed|unknown leader=LEADER age=1s can-rewind why= tl=
 //	asked      leave restart timeout= reinitialize
 //	unfenced   TEXT: why this member must not lead
-//	limits     paused standby-cluster slot= archive-only restore= delay= failsafe sync quorum strict node-count=1 max-lag-sync=0 no-bootstrap has-config no-slots no-rewind remove-on-rewind-failure remove-on-divergence no-leader-clone check-timeline primary-start= slots-ttl= max-lag=
+//	limits     paused standby-cluster slot= archive-only restore= delay= failsafe sync quorum strict node-count=1 max-lag-sync=0 no-bootstrap has-config no-slots slots-unreadable no-rewind remove-on-rewind-failure remove-on-divergence no-leader-clone check-timeline primary-start= slots-ttl= max-lag=
 //	tags       nofailover priority= nostream replicatefrom=
-//	memory     kept | fresh role= joined leaderless= unlocked= holding= down= leaving= handed-over= no-race-for= crash-tried rewind-failed give-up crashes=4m,2m promoted= silent= former=pg1 requested= pointed=pg1 pointed-ago=1m as-leader source=pg1 source-tl=1 rewind-tried= waiting=NAMES taken-ago= safe= ready= failsafe=pg1,pg2 tried=pg1,pg2,pg3 base=85
-//	protected  slot names            checkpointed  timeline
+//	memory     kept | fresh role= joined leaderless= unlocked= holding= down= leaving= handed-over= no-race-for= crash-tried rewind-failed give-up crashes=4m,2m promoted= silent= former=pg1 requested= pointed=pg1 pointed-ago=1m as-leader source=pg1 source-tl=1 rewind-tried= waiting=NAMES taken-ago= safe= ready= failsafe=pg1,pg2 tried=pg1,pg2,pg3 base=85 slots-safe=cdc slots-tried=5s
+//	permanent  NAME physical|logical database=app plugin=test_decoding cluster-type=    ignore  name= type= database= plugin=    unread  slot names
+//	news       age=1s broken=cdc leader=pg1 xmin=pg2:700,cdc:690 (what the work on slots has shown)
+//	checkpointed  timeline
 //
 // "promise from=pg3 to= scope= fenced promotion asking" instead of decide asks whether that leader, which has lost the store, may count on us.
 // "risk" asks what a failover would cost now. "memory kept" takes the memory of the decision before, "after" the time that has passed since.
@@ -180,6 +182,12 @@ func render(v View, d Decision, show []string) string {
 			fmt.Fprintf(&out, "detail: %s\n", d.Detail)
 		case "within":
 			fmt.Fprintf(&out, "within: %s\n", d.Within)
+		case "status":
+			for _, a := range d.Actions {
+				if w, ok := a.(WriteStatus); ok {
+					fmt.Fprintf(&out, "status: slots %v retain %v\n", w.Status.Slots, w.Status.RetainSlots)
+				}
+			}
 		case "permit":
 			fmt.Fprintf(&out, "permit: %v\n", d.Permit)
 		case "circle":
@@ -205,7 +213,7 @@ func render(v View, d Decision, show []string) string {
 				fmt.Fprintf(&out, "ruled out: %s\n", r)
 			}
 		default:
-			panic(grammar(fmt.Sprintf("have show=%s, want detail, within, permit, circle, gates or ruled-out", what)))
+			panic(grammar(fmt.Sprintf("have show=%s, want detail, within, permit, status, circle, gates or ruled-out", what)))
 		}
 	}
 	return out.String()
@@ -348,7 +356,7 @@ func (b *builder) build(input string) View {
 	}{
 		{"limits", b.limits}, {"tags", b.tags}, {"store", b.store}, {"member", b.member}, {"failover", b.failover}, {"lock", b.lock},
 		{"postgres", b.postgres}, {"standby", b.standby}, {"poll", b.poll}, {"peer", b.peer}, {"job", b.job}, {"ended", b.ended}, {"divergence", b.divergence},
-		{"asked", b.asked}, {"unfenced", b.unfenced}, {"memory", b.memory}, {"protected", b.protected}, {"checkpointed", b.checkpointed},
+		{"asked", b.asked}, {"unfenced", b.unfenced}, {"memory", b.memory}, {"permanent", b.permanent}, {"ignore", b.ignore}, {"unread", b.unread}, {"news", b.news}, {"checkpointed", b.checkpointed},
 	}
 	for line := range strings.Lines(input) {
 		parts := split(strings.TrimSpace(line))
@@ -401,6 +409,7 @@ func (b *builder) limits(w words) {
 		l.Sync.Mode = cluster.SyncQuorum
 	}
 	l.Sync.MaxLag = cluster.LSN(number(w.text("max-lag-sync", "0")))
+	l.Slots.Unreadable = w.flag("slots-unreadable")
 	l.CanBootstrap, l.UseSlots, l.UseRewind = !w.flag("no-bootstrap"), !w.flag("no-slots"), !w.flag("no-rewind")
 	l.PrimaryStart = duration(w.text("primary-start", "300s"))
 	l.SlotsTTL = duration(w.text("slots-ttl", "30m"))
@@ -517,6 +526,7 @@ func (b *builder) member(w words) {
 		m.Tags = m.Tags.With("sync_priority", cluster.Int(int64(number(n))))
 	}
 	m.State = cluster.State(w.text("state", string(m.State)))
+	m.ReplayLSN, m.Version = w.lsn("replay"), w.text("version", m.Version)
 	for _, tag := range []string{"nofailover", "nostream", "nosync"} {
 		if w.flag(tag) {
 			m.Tags = m.Tags.With(tag, cluster.Flag(true))
@@ -653,12 +663,31 @@ func (b *builder) postgres(w words) {
 		p.Pid, p.Ready = 100, cluster.Accepting
 	}
 	for _, text := range list(w.text("slots", "")) {
-		text, active := strings.CutSuffix(text, "!active")
-		text, logical := strings.CutSuffix(text, "!logical")
-		name, at, _ := strings.Cut(text, "@")
-		slot := cluster.Slot{Name: name, Type: cluster.PhysicalSlot, Active: active, Restart: lsn(at)}
-		if logical {
-			slot.Type, slot.ConfirmedFlush = cluster.LogicalSlot, slot.Restart
+		parts := strings.Split(text, "!")
+		name, at, _ := strings.Cut(parts[0], "@")
+		slot := cluster.Slot{Name: name, Type: cluster.PhysicalSlot, Restart: lsn(at), WALStatus: "reserved"}
+		for _, is := range parts[1:] {
+			is, value, _ := strings.Cut(is, ":")
+			switch is {
+			case "active":
+				slot.Active = true
+			case "logical":
+				slot.Type, slot.ConfirmedFlush, slot.Database, slot.Plugin = cluster.LogicalSlot, slot.Restart, "app", "test_decoding"
+			case "database":
+				slot.Database = value
+			case "xmin":
+				slot.HasXmin = true
+			case "catalog":
+				slot.CatalogXmin = uint32(number(value))
+			case "lost":
+				slot.Restart, slot.WALStatus = 0, "lost"
+			case "unreserved":
+				slot.Restart, slot.WALStatus = 0, ""
+			case "failover":
+				slot.Failover = true
+			default:
+				panic(grammar("postgres: have unknown property of a slot " + is))
+			}
 		}
 		p.Slots = append(p.Slots, slot)
 	}
@@ -787,6 +816,10 @@ func (b *builder) memory(w words) {
 	if names, ok := w.value("tried"); ok {
 		m.Failsafe.Tried, m.Failsafe.Base = []map[string]string{urls(names)}, cluster.Revision(number(w.text("base", "85")))
 	}
+	if names, ok := w.value("slots-safe"); ok {
+		m.Copies = Copies{Leader: b.v.leader(), Pid: b.v.Postgres.Pid, Safe: list(names)}
+	}
+	m.Copies.Tried = w.ago("slots-tried", now, "")
 	if former, ok := w.value("former"); ok {
 		m.FormerName, m.Publisher, m.Published = former, w.text("publisher", former), w.lsn("published")
 		m.FormerAt = 1
@@ -798,7 +831,34 @@ func (b *builder) memory(w words) {
 	w.end()
 }
 
-func (b *builder) protected(w words) { b.v.Protected = w.list }
+func (b *builder) permanent(w words) {
+	s := cluster.PermanentSlot{Name: w.first(), Type: w.first(), ClusterType: cluster.Type(w.text("cluster-type", ""))}
+	if s.Type == cluster.LogicalSlot {
+		s.Database, s.Plugin = w.text("database", "app"), w.text("plugin", "test_decoding")
+	}
+	b.v.Limits.Slots.Permanent = append(b.v.Limits.Slots.Permanent, s)
+	w.end()
+}
+
+func (b *builder) ignore(w words) {
+	b.v.Limits.Slots.Ignored = append(b.v.Limits.Slots.Ignored, cluster.IgnoredSlot{Name: w.text("name", ""), Type: w.text("type", ""), Database: w.text("database", ""), Plugin: w.text("plugin", "")})
+	w.end()
+}
+
+func (b *builder) unread(w words) { b.v.Limits.Slots.Unread = w.list }
+
+func (b *builder) news(w words) {
+	n := &SlotNews{At: w.ago("age", b.v.Now, "1s"), Broken: list(w.text("broken", "")), Leader: w.text("leader", "")}
+	for _, text := range list(w.text("xmin", "")) {
+		name, xmin, _ := strings.Cut(text, ":")
+		if n.Xmin == nil {
+			n.Xmin = map[string]uint32{}
+		}
+		n.Xmin[name] = uint32(number(xmin))
+	}
+	b.v.SlotNews = n
+	w.end()
+}
 
 func (b *builder) checkpointed(w words) {
 	b.v.Checkpointed = cluster.Timeline(number(w.first()))

@@ -30,7 +30,7 @@ type View struct {
 	Ended        *Ended            // how the last job ended; nil before the first
 	Asked        Asked             // what people ask of this member
 	Checkpointed cluster.Timeline  // the newest timeline on which a CHECKPOINT of ours has completed
-	Protected    []string          // observed slots that are permanent or match ignore_slots: never dropped
+	SlotNews     *SlotNews         // what the work on logical slots beside the loop has shown; nil until there was some
 	Fresh        time.Time         // until when an agent before us may have promised not to take the lock (failsafe mode); zero: none has
 	Unfenced     string            // why this member must not lead: a guard or watchdog is required and does not work; empty: nothing is against it
 	Memory       Memory            // what the previous decision asked to keep
@@ -53,6 +53,7 @@ type Limits struct {
 	HasConfig                   bool // we have a dynamic configuration that could be restored into the store
 	UseSlots                    bool
 	SlotsTTL                    time.Duration // member_slots_ttl
+	Slots                       cluster.SlotRules
 	UseRewind                   bool
 	RemoveOnRewindFailure       bool
 	RemoveOnDivergence          bool
@@ -132,6 +133,7 @@ const (
 	JobDivergence   JobName = "divergence-check"
 	JobRestart      JobName = "restart"
 	JobFollow       JobName = "follow"
+	JobCopySlots    JobName = "copy-slots" // PostgreSQL is stopped by it; it is started as any other standby that is down
 )
 
 // Job is the long action under way.
@@ -218,6 +220,7 @@ type Memory struct {
 	Waiting        Waiting          // for whom commits of this primary wait
 	Failsafe       Failsafe         // who has to agree when the store is away
 
+	Copies      Copies               // the logical slots of a standby
 	SlotSeen    map[string]time.Time // when a member's slot was last backed by its key
 	DoneRestart int                  // the last requests that were taken up
 	DoneReinit  int

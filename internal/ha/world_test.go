@@ -239,6 +239,7 @@ func startingPoint(t *rapid.T) *world {
 		v.Store = b.v.Store
 	}
 	v.Job, v.Memory, v.Divergence, v.Poll, v.Asked = nil, Memory{}, nil, nil, Asked{}
+	v.Limits.Slots, v.SlotNews = cluster.SlotRules{}, nil // logical ones are tended beside the loop
 	v.Ended = nil
 	v.Limits.Type, v.Limits.SlotsTTL = cluster.OwnPrimary, 0
 	v.Lock.Held = v.Lock.Held && v.Store.Leader.Name == v.Self

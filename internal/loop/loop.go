@@ -16,7 +16,7 @@ import (
 //
 // A cycle: observe (the store and PostgreSQL, side by side), decide, act, rest. A fact that arrives in the middle
 // of a cycle is noted, and the next cycle follows at once. Our key is announced beside the cycles: a store that is slow to
-// write must not keep us from seeing that the lock is free. Drivers read the exported fields; only Step, Configure and Protect
+// write must not keep us from seeing that the lock is free. Drivers read the exported fields; only Step and Configure
 // change them. The zero value with Self set, and configured, is a loop that has seen nothing.
 type Loop struct {
 	Self string // our member name
@@ -33,7 +33,7 @@ type Loop struct {
 	Ended        *ha.Ended
 	Asked        ha.Asked
 	Memory       ha.Memory
-	Protected    []string  // observed slots that are never dropped
+	SlotNews     *ha.SlotNews
 	Fresh        time.Time // until when an agent before us may have promised not to take the lock; set by the driver
 	Unfenced     string    // why this member must not lead for want of a guard or watchdog; set by the driver
 	Checkpointed cluster.Timeline
@@ -91,6 +91,8 @@ type (
 	ShutdownCheckpoint struct{ Checkpoint, Previous cluster.LSN }
 	// Checkpointed: a CHECKPOINT has completed on that timeline.
 	Checkpointed struct{ Timeline cluster.Timeline }
+	// SlotsTended: the work on logical slots beside the loop is done, as far as it went.
+	SlotsTended struct{ News ha.SlotNews }
 	// Announced: our key is written, or could not be.
 	Announced struct{}
 	// Ask: people ask for something.
@@ -165,6 +167,9 @@ func (l *Loop) Step(now, wall time.Time, lock ha.Lock, f Fact) []Effect {
 		}
 	case Checkpointed:
 		l.Checkpointed = max(l.Checkpointed, f.Timeline)
+	case SlotsTended:
+		l.SlotNews = &f.News
+		return nil // the next cycle is soon enough
 	case Ask:
 		l.Asked = f.Asked
 	case Announced:
@@ -256,7 +261,7 @@ func (l *Loop) decide(now, wall time.Time) []Effect {
 		Now: now, Wall: wall, Self: l.Self, Limits: l.Limits, Tags: l.Tags,
 		Lock: l.Lock, Postgres: l.Postgres, Poll: l.Poll, Divergence: l.Divergence,
 		Job: l.Job, Ended: l.Ended, Asked: l.Asked, Memory: l.Memory,
-		Checkpointed: l.Checkpointed, Protected: l.Protected, Fresh: l.Fresh, Unfenced: l.Unfenced,
+		Checkpointed: l.Checkpointed, SlotNews: l.SlotNews, Fresh: l.Fresh, Unfenced: l.Unfenced,
 	}
 	if l.Readable {
 		l.View.Store = l.Store

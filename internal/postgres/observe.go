@@ -248,7 +248,7 @@ pg_conf_load_time(),
 (SELECT json_agg(json_build_array(usename, application_name, client_addr, state, sync_state, sync_priority, sent_lsn, write_lsn, flush_lsn, replay_lsn)
  ORDER BY application_name, pid) FROM pg_stat_replication),
 (SELECT json_agg(json_build_array(slot_name, slot_type, d.datname, plugin, active, restart_lsn, confirmed_flush_lsn,
- xmin IS NOT NULL OR slot_type = 'physical' AND catalog_xmin IS NOT NULL, wal_status, %s) ORDER BY slot_name)
+ xmin IS NOT NULL OR slot_type = 'physical' AND catalog_xmin IS NOT NULL, wal_status, %s, catalog_xmin) ORDER BY slot_name)
  FROM pg_get_replication_slots() s LEFT JOIN pg_database d ON d.oid = s.datoid WHERE NOT temporary)
 FROM (SELECT pg_is_in_recovery() OFFSET 0) AS r(r)`
 
@@ -344,7 +344,8 @@ func fill(v *cluster.Postgres, row Row) error {
 func slotOf(f []field) cluster.Slot {
 	restart, _ := cluster.ParseLSN(string(f[5]))
 	flushed, _ := cluster.ParseLSN(string(f[6]))
-	return cluster.Slot{Name: string(f[0]), Type: string(f[1]), Database: string(f[2]), Plugin: string(f[3]), Active: f[4] == "true",
+	xmin, _ := strconv.ParseUint(string(f[10]), 10, 32)
+	return cluster.Slot{CatalogXmin: uint32(xmin), Name: string(f[0]), Type: string(f[1]), Database: string(f[2]), Plugin: string(f[3]), Active: f[4] == "true",
 		Restart: restart, ConfirmedFlush: flushed, HasXmin: f[7] == "true", WALStatus: string(f[8]), Failover: f[9] == "true"}
 }
 

@@ -381,8 +381,7 @@ func TestSyncSlots(t *testing.T) {
 		return 0
 	}
 	p.sql(t, "SELECT pg_create_physical_replication_slot('stray'), pg_create_physical_replication_slot('backup', true), pg_create_physical_replication_slot('unreserved')")
-	ignore := func(s cluster.Slot) bool { return s.Name == "backup" }
-	must(t, p.SyncSlots(ctx, []SlotWant{{Name: "pg2"}, {Name: "unreserved"}}, ignore))
+	must(t, p.SyncSlots(ctx, []SlotWant{{Name: "pg2"}, {Name: "unreserved", Anew: "it reserves no WAL"}}, []string{"stray", "gone"}))
 	if have, want := list(), "backup pg2 unreserved"; have != want {
 		t.Errorf("slots: have %s, want %s", have, want)
 	}
@@ -392,11 +391,11 @@ func TestSyncSlots(t *testing.T) {
 	}
 	p.sql(t, "CREATE TABLE t AS SELECT generate_series(1, 1000)")
 	now := observed(t, p).Flush
-	must(t, p.SyncSlots(ctx, []SlotWant{{Name: "pg2", Advance: now}, {Name: "unreserved"}}, ignore))
+	must(t, p.SyncSlots(ctx, []SlotWant{{Name: "pg2", Advance: now}, {Name: "unreserved"}}, nil))
 	if have := position("pg2"); have != now {
 		t.Errorf("advanced: have %s, want %s", have, now)
 	}
-	must(t, p.SyncSlots(ctx, []SlotWant{{Name: "pg2", Advance: first}, {Name: "unreserved"}}, ignore))
+	must(t, p.SyncSlots(ctx, []SlotWant{{Name: "pg2", Advance: first}, {Name: "unreserved"}}, nil))
 	if have := position("pg2"); have != now {
 		t.Errorf("moved back: have %s, want %s as before", have, now)
 	}
@@ -405,7 +404,7 @@ func TestSyncSlots(t *testing.T) {
 	standby := standbyOf(t, p, "pg2")
 	must(t, standby.Start(within(t, 20*time.Second), StartOptions{Mode: AsStandby, Upstream: p.upstream("pg2")}))
 	pgtest.Eventually(t, "the standby uses its slot", func() bool { return p.sql(t, "SELECT active FROM pg_replication_slots WHERE slot_name = 'pg2'") == "t" })
-	must(t, p.SyncSlots(ctx, nil, ignore))
+	must(t, p.SyncSlots(ctx, nil, []string{"pg2", "unreserved"}))
 	if have, want := list(), "backup pg2"; have != want {
 		t.Errorf("slots: have %s, want %s", have, want)
 	}

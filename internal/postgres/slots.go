@@ -16,46 +16,35 @@ import (
 type SlotWant struct {
 	Name    string
 	Advance cluster.LSN // where to move it while nobody uses it, only forward; 0: leave it, somebody is expected to use it
+	Anew    string      // why the one that is there must be dropped first; empty: it need not
 }
 
-// SyncSlots makes the physical replication slots those that are wanted: missing ones are created with reserved WAL, unused
-// ones advanced, unknown ones dropped unless ignore says to leave them. Broken ones (without position, lost, or unused
-// with a stray xmin that holds back vacuum) are made anew. Logical, temporary and failover slots are never touched, an
-// active slot is never dropped. It does what it can and returns every problem. Advancing may take long; it
-// ends with ctx. ha.md 2.21.
-func (p *Instance) SyncSlots(ctx context.Context, want []SlotWant, ignore func(cluster.Slot) bool) error {
+// SyncSlots drops slots, makes physical ones with reserved WAL where they are missing, and moves unused ones forward. A slot in use is left
+// alone, and so is a temporary one, a failover slot, and one of another kind that was not to be dropped. It does what it can and returns every
+// problem. ha.md 2.21.
+func (p *Instance) SyncSlots(ctx context.Context, want []SlotWant, drop []string) error {
 	var problems []error
 	err := p.withConnection(ctx, func(conn *pgconn.PgConn) error {
+		for _, name := range drop {
+			problems = append(problems, p.dropSlot(ctx, conn, name, "nobody needs it as it is"))
+		}
+		for _, w := range want {
+			if w.Anew != "" {
+				problems = append(problems, p.dropSlot(ctx, conn, w.Name, w.Anew))
+			}
+		}
+		if len(want) == 0 {
+			return nil
+		}
 		have, err := slots(ctx, conn)
 		if err != nil {
 			return err
 		}
-		wanted := map[string]bool{}
-		for _, w := range want {
-			wanted[w.Name] = true
-		}
-		for name, s := range have {
-			if wanted[name] || s.Type != "physical" || s.Failover || s.temporary || ignore != nil && ignore(s.Slot) {
-				continue
-			}
-			if s.Active {
-				p.log.LogAttrs(ctx, slog.LevelDebug, "unknown replication slot is in use, it stays", slog.String("slot", name))
-				continue
-			}
-			problems = append(problems, p.dropSlot(ctx, conn, name, "unknown"))
-		}
 		for _, w := range want {
 			s, exists := have[w.Name]
-			switch {
-			case exists && (s.Type != "physical" || s.temporary || s.Failover):
-				problems = append(problems, fmt.Errorf("create replication slot %s: a %s slot of that name exists and is not ours; drop or rename it", w.Name, s.Type))
+			if exists && (s.Type != cluster.PhysicalSlot || s.temporary || s.Failover) {
+				problems = append(problems, fmt.Errorf("create replication slot %s: a %s slot of that name is in the way; drop or rename it", w.Name, s.Type))
 				continue
-			case exists && !s.Active && (s.Restart == 0 || s.WALStatus == "lost" || s.HasXmin && w.Advance != 0):
-				if err := p.dropSlot(ctx, conn, w.Name, "broken"); err != nil {
-					problems = append(problems, err)
-					continue
-				}
-				exists = false
 			}
 			if !exists {
 				created, err := createSlot(ctx, conn, w.Name)
@@ -85,7 +74,7 @@ func slots(ctx context.Context, conn *pgconn.PgConn) (map[string]localSlot, erro
 		failover = "failover"
 	}
 	result, err := query(ctx, conn, `SELECT json_build_array(slot_name, slot_type, database, plugin, active, restart_lsn, confirmed_flush_lsn,
-xmin IS NOT NULL OR slot_type = 'physical' AND catalog_xmin IS NOT NULL, wal_status, `+failover+`), temporary FROM pg_replication_slots`)
+xmin IS NOT NULL OR slot_type = 'physical' AND catalog_xmin IS NOT NULL, wal_status, `+failover+`, catalog_xmin), temporary FROM pg_replication_slots`)
 	if err != nil {
 		return nil, fmt.Errorf("list replication slots: %w", err)
 	}
@@ -112,9 +101,12 @@ func createSlot(ctx context.Context, conn *pgconn.PgConn, name string) (cluster.
 }
 
 func (p *Instance) dropSlot(ctx context.Context, conn *pgconn.PgConn, name, why string) error {
-	_, err := query(ctx, conn, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1 AND NOT active", name)
+	result, err := query(ctx, conn, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1 AND NOT active", name)
 	if err != nil {
-		return fmt.Errorf("drop %s replication slot %s: %w", why, name, err)
+		return fmt.Errorf("drop replication slot %s: %w", name, err)
+	}
+	if len(result) == 0 {
+		return nil // gone, or in use since
 	}
 	p.log.LogAttrs(ctx, slog.LevelInfo, "dropped replication slot", slog.String("slot", name), slog.String("because", why))
 	return nil

@@ -89,6 +89,13 @@ func (m *moment) own() cluster.Value {
 	o.text("version", m.Regent)
 	o.text("reason", m.Reason)
 	o.text("store_error", m.StoreError)
+	if len(m.UnreadySlots) > 0 {
+		slots := list()
+		for _, name := range m.UnreadySlots {
+			slots.Items = append(slots.Items, cluster.Text(name))
+		}
+		o.add("unready_slots", slots)
+	}
 	o.add("guard", m.guard())
 	if j := m.Job; j != nil {
 		var job object

@@ -187,7 +187,7 @@ func (a *agent) syncSlots(action ha.SyncSlots, done func(error)) {
 	}
 	want := make([]slotWant, 0, len(action.Want))
 	for _, w := range action.Want {
-		want = append(want, slotWant{w.Name, w.Advance})
+		want = append(want, slotWant{w.Name, w.Advance, w.Anew != ""})
 	}
 	s.syncSlots(want, action.Drop)
 	done(nil)

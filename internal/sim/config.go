@@ -15,6 +15,7 @@ func (a *agent) configure() {
 	if a.limits.Paused && !d.Paused() && a.m.writes {
 		a.m.hears()
 	}
+	slots, _ := d.SlotRules()
 	a.limits = ha.Limits{
 		TTL: a.timing.TTL, LoopWait: a.timing.LoopWait, RetryTimeout: a.timing.RetryTimeout,
 		Reserve:       reserve(a.timing.TTL),
@@ -32,6 +33,7 @@ func (a *agent) configure() {
 		HasConfig:             true,
 		UseSlots:              d.UseSlots(),
 		SlotsTTL:              d.MemberSlotsTTL(),
+		Slots:                 slots,
 		UseRewind:             a.m.local.UseRewind,
 		RemoveOnRewindFailure: a.m.local.RemoveOnRewindFailure,
 		RemoveOnDivergence:    a.m.local.RemoveOnDivergence,

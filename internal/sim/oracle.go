@@ -35,6 +35,7 @@ type oracle struct {
 	calm        bool             // nothing may happen now
 	newest      cluster.Timeline // that anybody was promoted to
 	requested   moment           // when people asked for something last
+	consumed    cluster.LSN      // where the consumer of the permanent slot is, as published at most
 	named       moment           // ... for a switchover or failover
 	unfounded   moment           // since when nobody makes the cluster: the agent that had claimed it is gone; 0: it is not so
 }
@@ -443,6 +444,9 @@ func (w *World) onlyCopy(m *Member, why string) {
 
 // wrote checks V14 whenever a member writes the key.
 func (w *World) wrote(a *agent, key string, value []byte, err error) {
+	if key == cluster.KeyStatus && err == nil {
+		w.published(value)
+	}
 	if key != cluster.KeyInitialize || err != nil || len(value) == 0 {
 		return
 	}
@@ -459,6 +463,7 @@ func (w *World) storeNews() {}
 // slotsAsked checks what a member does to the slots of others: V17. No run lasts as long as member_slots_ttl.
 func (w *World) slotsAsked(s *server, want []slotWant, drop []string) {
 	c := w.peek().Config
+	w.permanentAsked(s, want, drop)
 	for _, m := range w.Members {
 		name := cluster.SlotName(m.name)
 		if slices.Contains(drop, name) && w.peek().Leader.Name == s.m.name && m != s.m && c.UseSlots() && c.MemberSlotsTTL() > 0 {

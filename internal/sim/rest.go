@@ -74,6 +74,8 @@ func (w *World) complete(leader *Member) {
 			w.violate("complete", "%s has not made its checkpoint after the promotion", m.name)
 		case m != leader && s.Config.UseSlots() && m.tags.ReplicateFrom == "" && leader.dir.slot(cluster.SlotName(m.name)) == nil:
 			w.violate("complete", "%s has no slot for %s", leader.name, m.name)
+		case w.keepsPermanent(m, m == leader) && m.dir.slot(permanentSlot) == nil:
+			w.violate("complete", "%s has no permanent slot", m.name)
 		}
 	}
 }

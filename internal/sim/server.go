@@ -222,6 +222,7 @@ func (s *server) row() {
 	}
 	s.flush()
 	s.commit(len(s.dir.wal))
+	s.consume()
 }
 
 // unstall is the end of a disk that hung.

@@ -90,6 +90,7 @@ type World struct {
 	addresses       map[string]*Member
 	pids, records   int
 	systems         int
+	slotRun         bool // with a permanent slot
 	writeEvery      time.Duration
 
 	schedule []Fault
@@ -156,6 +157,9 @@ func newWorld(o Options) *World {
 	}
 	if w.failsafeRun = o.Failsafe; w.failsafeRun {
 		w.bootstrapConfig.Document = w.bootstrapConfig.Document.Set(cluster.Flag(true), "failsafe_mode")
+	}
+	if w.slotRun = o.plan == nil && o.Seed%8 == 4; w.slotRun {
+		w.bootstrapConfig.Document = w.bootstrapConfig.Document.Set(cluster.Text(cluster.PhysicalSlot), "slots", permanentSlot, "type")
 	}
 	rewind := r.chance(80)
 	for i := range n {

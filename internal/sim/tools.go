@@ -252,6 +252,7 @@ func (s *server) syncSlots(want []slotWant, drop []string) {
 	s.w.slotsAsked(s, want, drop)
 	d.slots = slices.DeleteFunc(d.slots, func(o slot) bool { return o.user == nil && slices.Contains(drop, o.name) })
 	for _, x := range want {
+		d.slots = slices.DeleteFunc(d.slots, func(o slot) bool { return x.anew && o.user == nil && o.name == x.name })
 		o := d.slot(x.name)
 		if o == nil {
 			d.slots = append(d.slots, slot{name: x.name, restart: d.control.Redo}) // ReplicationSlotReserveWal
@@ -276,4 +277,5 @@ func (s *server) syncSlots(want []slotWant, drop []string) {
 type slotWant struct {
 	name    string
 	advance cluster.LSN
+	anew    bool
 }

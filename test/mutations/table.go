@@ -222,15 +222,15 @@ var ofDirectory = []mutation{
 // ofSlots: WAL that somebody still needs.
 var ofSlots = []mutation{
 	one("slot dropped that is needed", haSlots,
-		"if !wanted && s.Type", "_ = wanted\n\t\t\tif s.Type", "V17", "complete"),
+		"drops && !wanted && !s.Active", "drops && (wanted || !wanted) && !s.Active", "V17", "complete"),
 	one("slot of a member that is away dropped at once", haSlots,
 		"if v.since(at) < v.Limits.SlotsTTL {", "if false {", "V17"),
 	one("slot advanced past its consumer", haSlots,
-		"return min(v.Store.Status.Slots[name], v.Postgres.Replayed)", "return v.Postgres.Replayed", "V17"),
+		"target := v.Store.Status.Slots[cluster.SlotName(m.Name)]", "target := v.Postgres.Replayed", "V17"),
 	one("slot advanced past what is replayed", haSlots,
-		"return min(v.Store.Status.Slots[name], v.Postgres.Replayed)", "return v.Store.Status.Slots[name]", "V17"),
+		"return min(at, v.Postgres.Replayed)", "return at", "V17"),
 	one("slot moved backwards", haSlots,
-		"want[name] > v.Postgres.Slots[i].Restart &&", "want[name] != v.Postgres.Slots[i].Restart &&", "V17"),
+		"case physical && w.advance > s.Restart:", "case physical && w.advance != s.Restart:", "V17"),
 }
 
 // ofExecutors: what carries the decisions out, in the simulator's mirror of the agent.
