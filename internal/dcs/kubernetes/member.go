@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/regent-ha/regent/internal/cluster"
+	"github.com/regent-ha/regent/internal/dcs"
 )
 
 // Announce writes what we say about ourselves into our pod, with the labels that Services select by. An unchanged one
@@ -26,6 +27,9 @@ func (s *Store) Announce(ctx context.Context, m cluster.Member, ttl time.Duratio
 	return nil
 }
 
+// errReplaced is definite: nothing was written.
+var errReplaced = fmt.Errorf("%w: our pod was deleted and replaced", dcs.ErrUnavailable)
+
 // patchPod brings our pod, and our address in the Endpoints, up to date.
 func (s *Store) patchPod(ctx context.Context) error {
 	ctx, cancel := s.client.limited(ctx)
@@ -37,7 +41,7 @@ func (s *Store) patchPod(ctx context.Context) error {
 		return class(fmt.Errorf("an earlier patch of the pod is under way: %w", ctx.Err()))
 	}
 	s.mu.Lock()
-	m, guarded := s.announced, s.guarded
+	m, guarded, uid := s.announced, s.guarded, s.uid
 	s.mu.Unlock()
 	if s.config.Layout == Endpoints && !guarded {
 		s.guard(ctx)
@@ -48,14 +52,26 @@ func (s *Store) patchPod(ctx context.Context) error {
 	if to != "" {
 		return fmt.Errorf("patch pod %s: %w to %s", m.Name, errMoved, to) // who leads is told there
 	}
-	ch := change{labels: s.config.podLabels(m, leads), annotations: fields{"status": set(string(m.Encode()))}}
+	if uid == "" && pod != nil {
+		uid = pod.Metadata.UID
+		s.mu.Lock()
+		s.uid = uid
+		s.mu.Unlock()
+	}
+	if pod != nil && pod.Metadata.UID != uid {
+		return fmt.Errorf("patch pod %s: %w by one of uid %s, ours is %s", m.Name, errReplaced, pod.Metadata.UID, uid)
+	}
+	ch := change{uid: uid, labels: s.config.podLabels(m, leads), annotations: fields{"status": set(string(m.Encode()))}}
 	if pod == nil || !ch.labels.applied(pod.Metadata.Labels) || !ch.annotations.applied(pod.Metadata.Annotations) {
 		after := &object{}
-		// The one write without a version: nobody else writes our status.
+		// The one write without a version: nobody else writes our status. But a pod that was deleted by force may live on for some seconds, beside
+		// its successor of the same name, which is not ours to label.
 		err := s.client.write(ctx, http.MethodPatch, s.config.path(pods)+"/"+m.Name, ch.body(s.config.Namespace, m.Name, false), after)
 		switch {
 		case says(err, http.StatusNotFound):
 			return class(fmt.Errorf("patch pod %s in namespace %s: %w; a member's name must be that of its pod", m.Name, s.config.Namespace, err))
+		case says(err, http.StatusUnprocessableEntity): // an object's uid never changes
+			return fmt.Errorf("patch pod %s: %w: %w", m.Name, errReplaced, err)
 		case err != nil:
 			return class(err)
 		}

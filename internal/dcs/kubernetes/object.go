@@ -93,6 +93,7 @@ func plain(values map[string]string) fields {
 
 // change is the body of a POST or of a strategic merge PATCH.
 type change struct {
+	uid                 string // of the object that it is for; empty: whatever has the name
 	labels, annotations fields
 	version             string    // resourceVersion that it is based on; empty: whatever there is
 	subsets             *[]subset // nil: as they are
@@ -104,11 +105,12 @@ func (c change) body(namespace, name string, create bool) []byte {
 	type meta struct {
 		Namespace       string `json:"namespace"`
 		Name            string `json:"name"`
+		UID             string `json:"uid,omitempty"`
 		Labels          fields `json:"labels,omitempty"`
 		Annotations     fields `json:"annotations,omitempty"`
 		ResourceVersion string `json:"resourceVersion,omitempty"`
 	}
-	m := meta{namespace, name, c.labels, c.annotations, c.version}
+	m := meta{namespace, name, c.uid, c.labels, c.annotations, c.version}
 	if create {
 		m.Labels, m.Annotations, m.ResourceVersion = present(m.Labels), present(m.Annotations), ""
 	}

@@ -3,6 +3,7 @@ package kubernetes_test
 import (
 	"encoding/json"
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -122,6 +123,37 @@ func TestReturnedPodIsTheLeadersAddressAtOnce(t *testing.T) {
 	b.acquire(fresh, "a")
 	if have := addresses(t, b.Get("endpoints", "demo")); have != "10.0.0.2/a" && have != "10.0.0.2/" {
 		b.Errorf("after the acquisition: have %s, want the new address", have)
+	}
+}
+
+// A pod that was deleted by force lives on for some seconds. What its agent says about itself does not belong on the new pod of its name.
+func TestReplacedPodIsNotLabelled(t *testing.T) {
+	for _, seen := range []string{"seen", "not seen yet"} {
+		t.Run(seen, func(t *testing.T) {
+			b := newBench(t, kubernetes.Endpoints)
+			b.Change("pods", "a", map[string]any{"metadata": map[string]any{"uid": "first"}})
+			a := b.open("a")
+			b.acquire(a, "a")
+			b.announce(a, member("a", cluster.Primary, cluster.Running))
+			if seen == "not seen yet" {
+				b.SetFault(func(r kubetest.Request) kubetest.Fault {
+					return kubetest.Fault{Drop: r.Resource == "pods" && r.Method == http.MethodGet}
+				})
+				b.CutWatches(true)
+			}
+			b.Change("pods", "a", nil)
+			b.Change("pods", "a", map[string]any{"metadata": map[string]any{"labels": b.labels(), "uid": "second"}, "status": map[string]any{"podIP": "10.0.0.2"}})
+			if seen == "seen" {
+				b.until(a, "the new pod, which says nothing", func(s *cluster.Snapshot) bool { m, ok := s.Member("a"); return ok && m.ConnURL == "" })
+			}
+			err := a.Announce(b.ctx(patience), member("a", cluster.Primary, cluster.Stopped), time.Minute)
+			if err == nil || !strings.Contains(err.Error(), "replaced") {
+				b.Errorf("have %v, want to be told that the pod was replaced", err)
+			}
+			if pod := b.Get("pods", "a"); strings.Contains(pod, "primary") || strings.Contains(pod, "annotations") {
+				b.Errorf("have %s, want it as it was made", pod)
+			}
+		})
 	}
 }
 

@@ -331,6 +331,10 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, q Request, body 
 			fail(w, http.StatusConflict, fmt.Sprintf("%s is at %v, the request is for %v", key, at["resourceVersion"], v))
 			return
 		}
+		if v, ok := meta["uid"]; ok && v != at["uid"] {
+			fail(w, http.StatusUnprocessableEntity, fmt.Sprintf("%s: metadata.uid: Invalid value: %q: field is immutable", key, v))
+			return
+		}
 		_ = json.NewEncoder(w).Encode(s.put(key, merge(have, body)))
 	default:
 		fail(w, http.StatusMethodNotAllowed, q.Method)
