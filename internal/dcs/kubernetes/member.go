@@ -2,6 +2,7 @@ package kubernetes
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -9,7 +10,6 @@ import (
 	"time"
 
 	"github.com/regent-ha/regent/internal/cluster"
-	"github.com/regent-ha/regent/internal/dcs"
 )
 
 // Announce writes what we say about ourselves into our pod, with the labels that Services select by. An unchanged one
@@ -27,8 +27,28 @@ func (s *Store) Announce(ctx context.Context, m cluster.Member, ttl time.Duratio
 	return nil
 }
 
-// errReplaced is definite: nothing was written.
-var errReplaced = fmt.Errorf("%w: our pod was deleted and replaced", dcs.ErrUnavailable)
+var errReplaced = errors.New("our pod was deleted and replaced")
+
+// waits says whether the pod of our name waits to be placed. Where we know our address, so does Kubernetes, or at least the node: it is the
+// successor of ours, which was deleted by force and lives on for some seconds.
+func (c *Config) waits(pod *object) bool {
+	return c.PodIP != "" && pod.Spec.NodeName == "" && pod.Status.PodIP == ""
+}
+
+// ourPod is the pod of our name, as the API server has it now.
+func (s *Store) ourPod(ctx context.Context) (*object, error) {
+	pod := &object{}
+	if err := s.client.read(ctx, s.config.path(pods)+"/"+s.config.Name, nil, pod); err != nil {
+		if says(err, http.StatusNotFound) {
+			err = fmt.Errorf("%w; a member's name must be that of its pod", err)
+		}
+		return nil, err
+	}
+	if s.config.waits(pod) {
+		return nil, fmt.Errorf("%w: the one of uid %s waits to be placed", errReplaced, pod.Metadata.UID)
+	}
+	return pod, nil
+}
 
 // patchPod brings our pod, and our address in the Endpoints, up to date.
 func (s *Store) patchPod(ctx context.Context) error {
@@ -41,7 +61,7 @@ func (s *Store) patchPod(ctx context.Context) error {
 		return class(fmt.Errorf("an earlier patch of the pod is under way: %w", ctx.Err()))
 	}
 	s.mu.Lock()
-	m, guarded, uid := s.announced, s.guarded, s.uid
+	m, guarded := s.announced, s.guarded
 	s.mu.Unlock()
 	if s.config.Layout == Endpoints && !guarded {
 		s.guard(ctx)
@@ -52,28 +72,22 @@ func (s *Store) patchPod(ctx context.Context) error {
 	if to != "" {
 		return fmt.Errorf("patch pod %s: %w to %s", m.Name, errMoved, to) // who leads is told there
 	}
-	if uid == "" && pod != nil {
-		uid = pod.Metadata.UID
-		s.mu.Lock()
-		s.uid = uid
-		s.mu.Unlock()
+	if pod == nil || s.config.waits(pod) { // or the view is late
+		var err error
+		if pod, err = s.ourPod(ctx); err != nil {
+			return class(fmt.Errorf("patch pod %s in namespace %s: %w", m.Name, s.config.Namespace, err))
+		}
 	}
-	if pod != nil && pod.Metadata.UID != uid {
-		return fmt.Errorf("patch pod %s: %w by one of uid %s, ours is %s", m.Name, errReplaced, pod.Metadata.UID, uid)
-	}
-	ch := change{uid: uid, labels: s.config.podLabels(m, leads), annotations: fields{"status": set(string(m.Encode()))}}
-	if pod == nil || !ch.labels.applied(pod.Metadata.Labels) || !ch.annotations.applied(pod.Metadata.Annotations) {
-		after := &object{}
-		// The one write without a version: nobody else writes our status. But a pod that was deleted by force may live on for some seconds, beside
-		// its successor of the same name, which is not ours to label.
-		err := s.client.write(ctx, http.MethodPatch, s.config.path(pods)+"/"+m.Name, ch.body(s.config.Namespace, m.Name, false), after)
-		switch {
-		case says(err, http.StatusNotFound):
-			return class(fmt.Errorf("patch pod %s in namespace %s: %w; a member's name must be that of its pod", m.Name, s.config.Namespace, err))
-		case says(err, http.StatusUnprocessableEntity): // an object's uid never changes
-			return fmt.Errorf("patch pod %s: %w: %w", m.Name, errReplaced, err)
-		case err != nil:
-			return class(err)
+	ch := change{labels: s.config.podLabels(m, leads), annotations: fields{"status": set(string(m.Encode()))}}
+	if !ch.labels.applied(pod.Metadata.Labels) || !ch.annotations.applied(pod.Metadata.Annotations) {
+		after, err := s.patch(ctx, pod, ch)
+		if says(err, http.StatusUnprocessableEntity) { // an object's uid never changes: another pod has the name now
+			if pod, err = s.ourPod(ctx); err == nil {
+				after, err = s.patch(ctx, pod, ch)
+			}
+		}
+		if err != nil {
+			return class(fmt.Errorf("patch pod %s in namespace %s: %w", m.Name, s.config.Namespace, err))
 		}
 		s.view.apply(pods, after, true)
 		pod = after
@@ -85,6 +99,13 @@ func (s *Store) patchPod(ctx context.Context) error {
 		return s.address(ctx, pod)
 	}
 	return nil
+}
+
+// patch changes this pod, and no other one of its name. It is the one write without a version: nobody else writes our status.
+func (s *Store) patch(ctx context.Context, pod *object, ch change) (after *object, err error) {
+	ch.uid, after = pod.Metadata.UID, &object{}
+	name := s.config.Name
+	return after, s.client.write(ctx, http.MethodPatch, s.config.path(pods)+"/"+name, ch.body(s.config.Namespace, name, false), after)
 }
 
 // address puts our address into the leader's Endpoints, if it is another there: our pod was replaced while the lock stayed

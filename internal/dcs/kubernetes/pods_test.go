@@ -128,22 +128,26 @@ func TestReturnedPodIsTheLeadersAddressAtOnce(t *testing.T) {
 
 // A pod that was deleted by force lives on for some seconds. What its agent says about itself does not belong on the new pod of its name.
 func TestReplacedPodIsNotLabelled(t *testing.T) {
-	for _, seen := range []string{"seen", "not seen yet"} {
+	for _, seen := range []string{"seen", "not seen yet", "seen by an agent that was restarted meanwhile"} {
 		t.Run(seen, func(t *testing.T) {
 			b := newBench(t, kubernetes.Endpoints)
 			b.Change("pods", "a", map[string]any{"metadata": map[string]any{"uid": "first"}})
-			a := b.open("a")
+			a := b.open("a", func(c *kubernetes.Config) { c.PodIP = "10.0.0.1" })
 			b.acquire(a, "a")
 			b.announce(a, member("a", cluster.Primary, cluster.Running))
 			if seen == "not seen yet" {
 				b.SetFault(func(r kubetest.Request) kubetest.Fault {
-					return kubetest.Fault{Drop: r.Resource == "pods" && r.Method == http.MethodGet}
+					return kubetest.Fault{Drop: r.Resource == "pods" && r.Method == http.MethodGet && r.Name == ""}
 				})
 				b.CutWatches(true)
 			}
 			b.Change("pods", "a", nil)
-			b.Change("pods", "a", map[string]any{"metadata": map[string]any{"labels": b.labels(), "uid": "second"}, "status": map[string]any{"podIP": "10.0.0.2"}})
-			if seen == "seen" {
+			b.Change("pods", "a", map[string]any{"metadata": map[string]any{"labels": b.labels(), "uid": "second"}})
+			if seen != "not seen yet" {
+				if seen != "seen" {
+					a.Close()
+					a = b.open("a", func(c *kubernetes.Config) { c.PodIP = "10.0.0.1" })
+				}
 				b.until(a, "the new pod, which says nothing", func(s *cluster.Snapshot) bool { m, ok := s.Member("a"); return ok && m.ConnURL == "" })
 			}
 			err := a.Announce(b.ctx(patience), member("a", cluster.Primary, cluster.Stopped), time.Minute)

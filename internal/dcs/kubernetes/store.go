@@ -29,11 +29,10 @@ type Store struct {
 	session   string        // of the lock that this process holds, or held last
 	ttl       time.Duration // of the last Acquire or Announce
 	announced *cluster.Member
-	uid       string // of our pod, as it was when we first saw it
-	leads     bool   // what the pod's labels said last
-	guarded   bool   // the Service that keeps the Endpoints is there
-	found     bool   // somebody has looked which layout is in force before this store was opened
-	checked   bool   // no other layout's lock was held when we had ours
+	leads     bool // what the pod's labels said last
+	guarded   bool // the Service that keeps the Endpoints is there
+	found     bool // somebody has looked which layout is in force before this store was opened
+	checked   bool // no other layout's lock was held when we had ours
 }
 
 var _ dcs.Store = (*Store)(nil)

@@ -132,6 +132,10 @@ func (a *admin) pod(t testing.TB, name string) {
 		"automountServiceAccountToken": false,
 		"containers":                   []any{map[string]any{"name": "postgres", "image": "none"}},
 	}})
+	running := map[string]any{"status": map[string]any{"podIP": "10.0.0.1", "podIPs": []any{map[string]any{"ip": "10.0.0.1"}}}}
+	if code, text := a.do(t, http.MethodPatch, a.path("pods")+"/"+name+"/status", running); code/100 != 2 {
+		t.Fatalf("give pod %s an address: %d %s", name, code, text)
+	}
 }
 
 // write puts a key where Patroni would; nil removes it.
