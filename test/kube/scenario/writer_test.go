@@ -44,9 +44,8 @@ func (c *Cluster) Write(t testing.TB) *Writer {
 	}
 	dsn := url.URL{Scheme: "postgres", User: url.UserPassword("postgres", password), Host: ip + ":5432", Path: "/postgres", RawQuery: "sslmode=disable&application_name=writer"}
 	w := &Writer{dsn: dsn.String(), ended: make(chan struct{}), acked: map[int]bool{}, last: time.Now()}
-	if err := w.prepare(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	// kube-proxy hears of the leader later than we do.
+	c.until(t, "the Service leads to the leader", func() error { return w.prepare(t.Context()) })
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	w.stop = stop
 	go w.run(ctx)
@@ -55,7 +54,7 @@ func (c *Cluster) Write(t testing.TB) *Writer {
 }
 
 func (w *Writer) prepare(ctx context.Context) error {
-	conn, err := pgx.Connect(ctx, w.dsn)
+	conn, err := w.connect(ctx)
 	if err != nil {
 		return err
 	}
