@@ -231,6 +231,10 @@ var ofSlots = []mutation{
 		"return min(at, v.Postgres.Replayed)", "return at", "V17"),
 	one("slot moved backwards", haSlots,
 		"case physical && w.advance > s.Restart:", "case physical && w.advance != s.Restart:", "V17"),
+	one("permanent slot advanced past its consumer", haSlots,
+		"physical(p.Name, leads, v.upTo(published[p.Name]))", "physical(p.Name, leads, v.Postgres.Replayed)", "V17"),
+	one("permanent slot not kept by replicas", haSlots,
+		"return !other && (v.mine()", "return !other && v.mine() && (v.mine()", "V17", "complete"),
 }
 
 // ofExecutors: what carries the decisions out, in the simulator's mirror of the agent.
