@@ -94,7 +94,7 @@ func (p *Instance) SlotsOf(ctx context.Context, primary Source) (map[string]uint
 
 // onPrimary runs f on a fresh connection to another member's server, which must not be in recovery.
 func (p *Instance) onPrimary(ctx context.Context, primary Source, f func(*pgconn.PgConn) error) error {
-	conn, err := p.connectTo(ctx, primary.Host, primary.Port, p.rewindAccount(), map[string]string{"application_name": appHeartbeat, "statement_timeout": "5000"})
+	conn, err := p.connectTo(ctx, primary.Host, primary.Port, p.rewindAccount(), map[string]string{"application_name": appHeartbeat, "statement_timeout": "10000"})
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ func TestCopySlots(t *testing.T) {
 	stopFast(t, p)
 	p.with("wal_level", "logical")
 	startPrimary(t, p)
-	ctx := within(t, time.Minute)
+	ctx := within(t, 3*time.Minute)
 	must(t, p.SyncSlots(ctx, []SlotWant{{Name: "pg2"}}, nil))
 	must(t, p.CreateLogicalSlot(ctx, cdc))
 	p.sql(t, "CREATE TABLE t (i int)")
@@ -88,6 +88,7 @@ func TestCopySlots(t *testing.T) {
 	standby.with("wal_level", "logical")
 	refused("not here any more", cdc) // it was made before the standby was
 	moveOn(t, p)
+	caughtUp(t, standby, p)
 
 	must(t, standby.CopySlots(ctx, from, []cluster.PermanentSlot{cdc}))
 	if standby.postmaster() != nil {
@@ -133,13 +134,14 @@ func TestBrokenLogicalSlot(t *testing.T) {
 	stopFast(t, p)
 	p.with("wal_level", "logical")
 	startPrimary(t, p)
-	ctx := within(t, time.Minute)
+	ctx := within(t, 3*time.Minute)
 	must(t, p.CreateLogicalSlot(ctx, cdc))
 	standby := standbyOf(t, p, "pg2")
 	standby.with("wal_level", "logical")
 	must(t, standby.Start(ctx, StartOptions{Mode: AsStandby, Upstream: p.upstream("")}))
 	streams(t, standby)
 	moveOn(t, p)
+	caughtUp(t, standby, p)
 	must(t, standby.CopySlots(ctx, Source{Name: "pg1", Host: "127.0.0.1", Port: p.settings.Port}, []cluster.PermanentSlot{cdc}))
 	must(t, standby.Start(ctx, StartOptions{Mode: AsStandby, Upstream: p.upstream("")}))
 	segment := p.sql(t, "SELECT pg_walfile_name(restart_lsn) FROM pg_replication_slots WHERE slot_name = 'cdc'")

