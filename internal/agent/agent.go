@@ -93,6 +93,7 @@ type Agent struct {
 	snapshotWall time.Time
 	problems     []string                // of the keys, as told last
 	reported     ha.Reason               // of the decision before
+	heartbeat    time.Time               // when one was logged last
 	reloaded     func(*config.Effective) // tells REST and the log
 	decided      func(reason string)
 	journaled    func(Journaled)

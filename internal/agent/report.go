@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/regent-ha/regent/internal/cluster"
@@ -75,19 +76,46 @@ func (a *Agent) report(news bool) {
 		}
 	}
 	a.reported = d.Reason
-	if level == slog.LevelInfo && d.Reason.Trouble() {
-		level = slog.LevelWarn
-	}
-	attrs := []slog.Attr{slog.String("reason", string(d.Reason)), slog.String("detail", d.Detail), slog.Any("actions", actions), slog.String("at", view.Postgres.Position().String())}
-	if len(a.loop.Errors) > 0 {
-		level = slog.LevelWarn
-		attrs = append(attrs, slog.Any("errors", a.loop.Errors))
-	}
-	a.log.LogAttrs(context.Background(), level, "decided", attrs...)
+	a.logDecision(level, actions)
 	if r := a.loop.Asked.Restart; r != nil && d.Reason == ha.RequestTaken && len(d.Actions) == 0 {
 		a.answer(r.ID, errors.New(d.Detail)) // it was refused; who asked must not wait for ever
 	}
 	a.publish()
+}
+
+// logDecision writes the decision to the log, with Patroni's sentence for it as the message.
+func (a *Agent) logDecision(level slog.Level, actions []string) {
+	d, v, ctx := &a.loop.Decision, &a.loop.View, context.Background()
+	lines, message, heartbeat := d.Say(v)
+	if heartbeat && (level == slog.LevelInfo || a.heartbeatDue(v)) {
+		level, a.heartbeat = slog.LevelInfo, v.Now
+	}
+	if level == slog.LevelInfo && d.Reason.Trouble() {
+		level = slog.LevelWarn
+	}
+	if len(a.loop.Errors) > 0 { // what the sentences say has not happened, then
+		lines, message, level = nil, "", slog.LevelWarn
+	}
+	if message == "" {
+		message = "decided"
+	}
+	attrs := []slog.Attr{slog.String("reason", string(d.Reason))}
+	if !strings.Contains(message, d.Detail) { // some sentences end in it
+		attrs = append(attrs, slog.String("detail", d.Detail))
+	}
+	attrs = append(attrs, slog.Any("actions", actions), slog.String("at", v.Postgres.Position().String()))
+	if len(a.loop.Errors) > 0 {
+		attrs = append(attrs, slog.Any("errors", a.loop.Errors))
+	}
+	for _, line := range lines {
+		a.log.LogAttrs(ctx, min(level, slog.LevelInfo), line)
+	}
+	a.log.LogAttrs(ctx, level, message, attrs...)
+}
+
+// heartbeatDue says whether a heartbeat is to be told although nothing is new: Patroni tells it in each cycle. Ours may follow each other closely.
+func (a *Agent) heartbeatDue(v *ha.View) bool {
+	return !a.settings.Log.Deduplicate && v.Now.Sub(a.heartbeat) >= v.Limits.LoopWait/2
 }
 
 // quiet says whether a decision only keeps house, as the one before it did: it is told at debug level.

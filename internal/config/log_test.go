@@ -47,7 +47,7 @@ func TestLogDoubts(t *testing.T) {
 		"{static_fields: {a: b}}":                                                          "log.static_fields has no effect without type json",
 		"{traceback_level: debug}":                                                         "log.traceback_level has no effect",
 		"{max_queue_size: 5}":                                                              "log.max_queue_size has no effect",
-		"{deduplicate_heartbeat_logs: false}":                                              "log.deduplicate_heartbeat_logs has no effect",
+		"{deduplicate_heartbeat_logs: false}":                                              "",
 		"{loggers: {patroni.postmaster: WARNING, patroni: DEBUG, regent.rest: INFO}}":      "",
 		"{loggers: {urllib3: DEBUG}}":                                                      "log.loggers.urllib3 names no part of this agent",
 		"{loggers: {patroni.request: DEBUG}}":                                              "log.loggers.patroni.request names no part of this agent",

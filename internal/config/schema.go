@@ -55,7 +55,7 @@ var logSchema = func(v *validation, path string, value any) {
 		optional("format", logFormat), optional("dateformat", isText), optional("static_fields", dictionary),
 		optional("max_queue_size", logQueue), optional("dir", isText), optional("mode", between(0, 511, "")),
 		optional("file_num", between(0, unlimited, "")), optional("file_size", between(0, unlimited, "B")),
-		optional("loggers", loggers), optional("deduplicate_heartbeat_logs", heartbeats))(v, path, value)
+		optional("loggers", loggers), optional("deduplicate_heartbeat_logs", isBool))(v, path, value)
 	m, _ := value.(*Map)
 	if json := word(m, "type", "plain") == "json"; json {
 		return
@@ -84,7 +84,7 @@ func logFormat(v *validation, path string, value any) {
 	logFormatDoubts(v, path, value)
 }
 
-// tracebackLevel, logQueue and heartbeats are settings that a default of Patroni's gets without a word.
+// tracebackLevel and logQueue are settings that a default of Patroni's gets without a word.
 func tracebackLevel(v *validation, path string, value any) {
 	logLevels(v, path, value)
 	if s, _ := value.(string); strings.EqualFold(s, "DEBUG") {
@@ -96,13 +96,6 @@ func logQueue(v *validation, path string, value any) {
 	between(0, unlimited, "")(v, path, value)
 	if n, ok := value.(int64); ok && n != 1000 {
 		v.warn(path, "has no effect: a record is written before the agent goes on, none waits and none is lost")
-	}
-}
-
-func heartbeats(v *validation, path string, value any) {
-	isBool(v, path, value)
-	if value == false {
-		v.warn(path, "has no effect: a decision is logged when it acts or its reason is new, never in each cycle; GET /liveness tells whether the agent lives")
 	}
 }
 

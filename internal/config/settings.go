@@ -240,6 +240,7 @@ type Log struct {
 	FileNum      int               // rotated files kept; default 4
 	FileSize     int64             // bytes at which a file is rotated; default 25000000
 	Loggers      map[string]string // level by part of the agent, of LoggerParts
+	Deduplicate  bool              // deduplicate_heartbeat_logs: tell a heartbeat ("no action. ...") once, not in each cycle; default false
 }
 
 // Regent is our own section, which Patroni ignores.

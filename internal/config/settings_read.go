@@ -404,6 +404,7 @@ func readLog(m *Map) Log {
 		FileNum:      int(min(max(number(m, "file_num", 4), 0), 1<<16)),
 		FileSize:     max(number(m, "file_size", 25000000), 0),
 		Loggers:      map[string]string{},
+		Deduplicate:  flag(m, "deduplicate_heartbeat_logs", false),
 	}
 	loggers := m.Map("loggers")
 	for _, name := range loggers.Keys() { // of two names for one part the last one counts

@@ -90,6 +90,7 @@ func TestSettings(t *testing.T) {
 			"embedded {SelfAddr:a:1 BindAddr:a:1 PartnerAddrs:[b:1 c:1] DataDir:/r Password:}"},
 		{"log", "log: {mode: 0640, level: debug, format: [message, {asctime: t}]}",
 			func(s Settings) any { return fmt.Sprint(s.Log.Mode, s.Log.Level, s.Log.Fields) }, "416DEBUG[{ message message  s} { asctime t  s}]"},
+		{"a heartbeat is told once", "log: {deduplicate_heartbeat_logs: on}", func(s Settings) any { return s.Log.Deduplicate }, true},
 		{"loggers by Patroni's names and ours", "log: {loggers: {patroni.postmaster: warning, patroni.postgresql.slots: debug, patroni.ha: error, regent.dcs.etcd: info, urllib3: debug}}",
 			func(s Settings) any { return fmt.Sprint(s.Log.Loggers) }, "map[regent.agent:ERROR regent.dcs.etcd:INFO regent.postgres:DEBUG]"},
 		{"tags stay as written", "tags: {nofailover: off, x: 1}", func(s Settings) any { return mustText(s.Tags.Get("nofailover")) + fmt.Sprint(len(s.Tags)) }, "False2"},
