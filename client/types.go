@@ -327,6 +327,7 @@ type Why struct {
 	Gates     []Gate     `json:"gates"`
 	Verdict   string     `json:"verdict"`
 	Risk      *Risk      `json:"risk"`      // of the leader
+	Loss      *Loss      `json:"loss"`      // of the last failover, if it is known
 	Decisions []Decision `json:"decisions"` // newest first
 }
 
@@ -336,6 +337,15 @@ type Risk struct {
 	Bytes  uint64 `json:"bytes"`  // WAL that the leader has written and the heir is not known to have
 	Synced bool   `json:"synced"` // synchronous mode: none of it was acknowledged
 	Detail string `json:"detail"`
+}
+
+// Loss is what the last failover has cost, as the member that it left behind found out.
+type Loss struct {
+	Timeline int    `json:"timeline"` // that it ended
+	Member   string `json:"member"`
+	Bytes    uint64 `json:"bytes"`
+	Fate     string `json:"fate"` // of that WAL: rewound, removed, kept
+	Detail   string `json:"detail"`
 }
 
 // Gate is one condition of the election.

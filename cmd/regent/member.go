@@ -79,6 +79,7 @@ func runMember(leave, hard context.Context, reload <-chan struct{}, file *config
 		r, ok := member.Risk()
 		return r.Heir, uint64(r.Lost), ok
 	})
+	m.Lost(member.LastLoss)
 	go tellWatchdog(hard, watchdogPeriod(os.Getenv, os.Getpid()), func() bool { return onTime(member.Status(), boottime.Now()) })
 	if err := member.CheckName(leave); err != nil {
 		return err

@@ -68,6 +68,8 @@ func (a *Agent) do(ctx, limited context.Context, action ha.Action, f basis) (*jo
 		return nil, a.pg.SetSyncNames(limited, action.Names)
 	case ha.WriteHistory:
 		return nil, a.writeHistory(limited, action.Timeline, f.store)
+	case ha.WriteLosses:
+		return nil, a.put(limited, cluster.KeyLosses, action.Losses.Encode(), action.Losses.Revision)
 	case ha.ClaimBootstrap:
 		return nil, a.claimBootstrap(limited, f.store)
 	case ha.CancelBootstrap:

@@ -141,6 +141,9 @@ func (a *Agent) Why(ctx context.Context, at time.Time, limit int) (WhyReport, er
 		if r, ok := v.Risk(); ok {
 			w.Risk = &Risk{Heir: r.Heir, Bytes: r.Lost, Synced: r.Synced, Detail: r.String()}
 		}
+		if l, ok := v.Store.LastLoss(); ok {
+			w.Loss = &Loss{Timeline: l.Timeline, Member: l.Member, Bytes: l.Bytes(), Fate: l.Fate, Detail: l.String()}
+		}
 	} else {
 		w.Verdict = "unknown: the store could not be read"
 	}
@@ -157,6 +160,15 @@ func (a *Agent) Risk() (r ha.Risk, ok bool) {
 		return ha.Risk{}, false
 	}
 	return v.Risk()
+}
+
+// LastLoss is what the last failover has cost, if that is known.
+func (a *Agent) LastLoss() (l cluster.Loss, ok bool) {
+	v := a.lastView.Load()
+	if v == nil || v.Store == nil {
+		return cluster.Loss{}, false
+	}
+	return v.Store.LastLoss()
 }
 
 // withAnswers asks the others, so that the gates show this moment.

@@ -137,6 +137,7 @@ type WhyReport struct {
 	Gates     []Gate     `json:"gates"` // every gate of the election with its value, limit and verdict
 	Verdict   string     `json:"verdict"`
 	Risk      *Risk      `json:"risk,omitempty"` // of the leader
+	Loss      *Loss      `json:"loss,omitempty"` // of the last failover, if it is known
 	Decisions []WhyEntry `json:"decisions"`      // newest first
 }
 
@@ -146,6 +147,15 @@ type Risk struct {
 	Bytes  cluster.LSN `json:"bytes"`          // WAL that the leader has written and the heir is not known to have
 	Synced bool        `json:"synced"`         // none of it was acknowledged
 	Detail string      `json:"detail"`
+}
+
+// Loss is what the last failover has cost, as the member that it left behind found out (cluster.Loss).
+type Loss struct {
+	Timeline cluster.Timeline `json:"timeline"` // that it ended
+	Member   string           `json:"member"`
+	Bytes    cluster.LSN      `json:"bytes"`
+	Fate     cluster.Fate     `json:"fate"`
+	Detail   string           `json:"detail"`
 }
 
 // Gate is one condition of the election (ha.md 2.11a, 2.11b).

@@ -329,6 +329,7 @@ func (a *Agent) compare(leader cluster.Upstream, s *cluster.Snapshot) jobWork {
 				d.Verdict = ha.NotDiverged
 			case postgres.Needed:
 				d.Verdict = ha.Diverged
+				d.Ended, d.Left, d.End = v.Ended, v.Left, v.End
 			}
 		}
 		if d.Verdict == ha.Diverged {

@@ -184,6 +184,7 @@ type Snapshot struct {
 	Failover          Failover
 	Sync              Sync
 	History           History
+	Losses            Losses
 	Failsafe          map[string]string // member name to API URL; nil when absent or unreadable
 	FailsafeOrder     []string          // its names as stored
 	FailsafeRevision  Revision
@@ -226,4 +227,6 @@ const (
 	// KeyBootstrap is Regent's own: the name of the member that bootstraps. It has no lease; its owner lives while its member
 	// key does, and a dead one is replaced. Patroni ignores it (ha.md G15).
 	KeyBootstrap = "regent/bootstrap"
+	// KeyLosses is Regent's own: what failovers have cost.
+	KeyLosses = "regent/losses"
 )

@@ -49,6 +49,8 @@ func (s *Snapshot) Next(rev Revision, kvs []KeyValue) *Snapshot {
 		case KeyFailsafe:
 			next.FailsafeRevision = kv.Revision
 			next.Failsafe, next.FailsafeOrder, err = DecodeFailsafe(kv.Value)
+		case KeyLosses:
+			next.Losses, err = DecodeLosses(kv.Value, kv.Revision)
 		case KeyBootstrap:
 			next.Bootstrapper, next.BootstrapRevision = string(kv.Value), kv.Revision
 		default:
@@ -103,6 +105,11 @@ func (s *Snapshot) gives(next *Snapshot, kv *KeyValue) bool {
 	case KeySync:
 		if s.Sync.Revision == kv.Revision {
 			next.Sync = s.Sync
+			return true
+		}
+	case KeyLosses:
+		if s.Losses.Revision == kv.Revision {
+			next.Losses = s.Losses
 			return true
 		}
 	case KeyHistory:

@@ -31,6 +31,11 @@ func (p *Program) history() *cobra.Command {
 		}
 		if format == "pretty" {
 			fmt.Fprint(p.Out, prettyTable("", columns, listing{format: format}.texts(columns, rows)))
+			for _, h := range t.History.Entries {
+				if l, ok := t.Losses.Of(h.Timeline); ok {
+					fmt.Fprintln(p.Out, " "+l.String())
+				}
+			}
 			return nil
 		}
 		fmt.Fprint(p.Out, output(format, columns, rows, true))

@@ -140,6 +140,9 @@ func (e explained) pretty(leader string) string {
 	if e.report.Risk != nil {
 		fmt.Fprintf(&b, "If it were lost now: %s\n", e.report.Risk.Detail)
 	}
+	if e.report.Loss != nil {
+		fmt.Fprintf(&b, "The last failover: %s\n", e.report.Loss.Detail)
+	}
 	if len(e.report.Gates) > 0 {
 		columns := []column{{name: "Gate"}, {name: "Value"}, {name: "Limit"}, {name: "Verdict"}}
 		var rows [][]string

@@ -114,6 +114,7 @@ func (v *View) remember() {
 		}
 	}
 	v.rememberRebuilding()
+	v.rememberLoss()
 }
 
 // A primary that crashes that often in that time is handed over when somebody can take it (ha.md G12).
@@ -358,6 +359,7 @@ func (v *View) request() (Decision, bool) {
 			return v.again(RequestTaken, "reinitialize is refused: this member leads, or there is no leader to clone from"), true
 		}
 		v.Memory.RewindFailed = false
+		v.fate(cluster.Removed)
 		return v.again(Reinitializing, "asked for by an operator", Clone{From: leader, Remove: true, Request: r.ID, FromLeader: r.FromLeader}), true
 	}
 	if r := v.Asked.Restart; r != nil && r.ID != v.Memory.DoneRestart {

@@ -94,6 +94,8 @@ type (
 	WriteFailover struct{ Failover cluster.Failover }
 	// WriteHistory records the ended timelines from the local history file.
 	WriteHistory struct{ Timeline cluster.Timeline }
+	// WriteLosses notes what a failover has cost, if the key still is at that revision.
+	WriteLosses struct{ Losses cluster.Losses }
 	// WriteStatus publishes position and slots.
 	WriteStatus struct{ Status cluster.Status }
 	// WriteSync writes key /sync, or removes it when it names no leader, if it still is at that revision.
@@ -204,7 +206,14 @@ func (a WriteFailover) String() string {
 	return "write-failover(" + a.Failover.From + ">" + a.Failover.Candidate + ")"
 }
 func (a WriteHistory) String() string { return fmt.Sprintf("write-history(%d)", a.Timeline) }
-func (a WriteStatus) String() string  { return withLSN("write-status", a.Status.Optime) }
+func (a WriteLosses) String() string {
+	var each []string
+	for _, l := range a.Losses.Entries {
+		each = append(each, fmt.Sprintf("%d:%s %d %s", l.Timeline, l.Member, l.Bytes(), l.Fate))
+	}
+	return "write-losses(" + strings.Join(each, ", ") + ")"
+}
+func (a WriteStatus) String() string { return withLSN("write-status", a.Status.Optime) }
 func (a WriteSync) String() string {
 	if a.Sync.Leader == "" {
 		return "remove-sync"

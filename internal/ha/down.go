@@ -247,17 +247,24 @@ func (v *View) diverged(leader cluster.Upstream) Decision {
 	case d.CanRewind && !m.RewindFailed && v.since(m.RewindTried) < v.pause():
 		return v.soon(v.pause()-v.since(m.RewindTried), RewindNeeded, "the last try ended with: "+m.RewindError)
 	case d.CanRewind && !m.RewindFailed:
-		return v.again(RewindNeeded, d.Detail, Rewind{Leader: leader})
+		v.fate(cluster.Rewound)
+		return v.again(RewindNeeded, d.Detail+v.beyond(), Rewind{Leader: leader})
 	case v.failed(JobClone) && v.since(v.Ended.At) < v.pause():
 		return v.soon(v.pause()-v.since(v.Ended.At), CloneAfterFailure, v.Ended.Error)
 	case remove:
+		v.fate(cluster.Removed)
 		from := leader
 		if up, known := v.leaderUpstream(); v.standby() && known {
 			from = up
 		}
-		return v.again(CloneDiverged, why, Clone{From: from, Remove: true})
+		return v.again(CloneDiverged, why+v.beyond(), Clone{From: from, Remove: true})
 	case v.Postgres.Running(), v.Postgres.DirProblem != "":
-		return v.soon(10*time.Second, RewindGaveUp, why+": reinitialize this member, or set use_pg_rewind or remove_data_directory_on_diverged_timelines")
+		v.fate(cluster.Kept)
+		var actions []Action
+		if a, ok := v.lossDue(); ok {
+			actions = append(actions, a)
+		}
+		return v.soon(10*time.Second, RewindGaveUp, why+v.beyond()+": reinitialize this member, or set use_pg_rewind or remove_data_directory_on_diverged_timelines", actions...)
 	default:
 		up, _ := v.wantedUpstream()
 		return v.again(RewindGaveUp, why+": reinitialize this member; until then it is started as it is", v.startStandby(up))

@@ -144,6 +144,9 @@ func (v *View) following(detail string) Decision {
 		}
 		d.Actions = append(d.Actions, a)
 	}
+	if a, ok := v.lossDue(); ok {
+		d.Actions = append(d.Actions, a)
+	}
 	return d
 }
 

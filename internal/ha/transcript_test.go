@@ -22,7 +22,7 @@ import (
 // and then has a line for each thing that matters; what is not mentioned is as in a healthy cluster of pg1, pg2 and pg3. A word that is
 // not known is an error. Durations say how long ago something was; "left" and "in" look ahead. The lines, with their defaults:
 //
-//	store      away | leader= at=1:0/5000060 initialize=ID|empty|absent|invalid bootstrapper= failsafe=pg1,pg2 failsafe-revision=85 sync=pg1:pg2,pg3 quorum= slots=pg3@0/40 retain= no-config no-history foreign
+//	store      away | leader= at=1:0/5000060 initialize=ID|empty|absent|invalid bootstrapper= failsafe=pg1,pg2 failsafe-revision=85 sync=pg1:pg2,pg3 quorum= slots=pg3@0/40 retain= losses=1:pg1:5000060-5000200:rewound no-config no-history foreign
 //	member     NAME gone | role= tl= moved no-api no-url nofailover nostream nosync sync-priority= state= replicatefrom= replay=0/40 version=
 //	standby    NAME sync|quorum|async|potential at=0/5000060 state=streaming priority= (a WAL sender's row; priority by the state)
 //	lock       none | refused | held left=20s agreed asked-ago=2s bound=5s fresh=5s (left may be negative)     default: held when the store says so
@@ -32,7 +32,7 @@ import (
 //	failover   from= candidate= in=5s ago=5s bad-schedule
 //	job        NAME since=1s mode= checkpoint= previous=
 //	ended      NAME ago=100ms failed=TEXT impossible untold in-use checkpoint= previous=
-//	divergence needed|not-needed|unknown leader=LEADER age=1s can-rewind why= tl=
+//	divergence needed|not-needed|unknown leader=LEADER age=1s can-rewind why= tl= ended=1 left=0/5000060 end=0/5000200
 //	asked      leave restart timeout= reinitialize
 //	unfenced   TEXT: why this member must not lead
 //	limits     paused standby-cluster slot= archive-only restore= delay= failsafe sync quorum strict node-count=1 max-lag-sync=0 no-bootstrap has-config no-slots slots-unreadable no-rewind remove-on-rewind-failure remove-on-divergence no-leader-clone check-timeline primary-start= slots-ttl= max-lag=
@@ -460,6 +460,12 @@ func (b *builder) store(w words) {
 		leader, standbys, _ := strings.Cut(sync, ":")
 		s.Sync = cluster.Sync{Leader: leader, Standbys: list(standbys), Quorum: number(w.text("quorum", "0")), Revision: 80}
 	}
+	for _, text := range list(w.text("losses", "")) {
+		at := strings.Split(text, ":")
+		from, to, _ := strings.Cut(at[2], "-")
+		s.Losses.Revision = 86
+		s.Losses.Entries = append(s.Losses.Entries, cluster.Loss{Timeline: cluster.Timeline(number(at[0])), Member: at[1], Left: lsn("0/" + from), End: lsn("0/" + to), Fate: cluster.Fate(at[3])})
+	}
 	if names, ok := w.value("failsafe"); ok {
 		s.Failsafe, s.FailsafeRevision = urls(names), cluster.Revision(number(w.text("failsafe-revision", "85")))
 	}
@@ -740,7 +746,8 @@ func (b *builder) ended(w words) {
 }
 
 func (b *builder) divergence(w words) {
-	d := &Divergence{Verdict: Verdict(w.first()), Leader: w.text("leader", b.v.leader()), At: w.ago("age", b.v.Now, "1s"), CanRewind: w.flag("can-rewind"), WhyNot: w.text("why", ""), Timeline: cluster.Timeline(number(w.text("tl", "1")))}
+	d := &Divergence{Verdict: Verdict(w.first()), Leader: w.text("leader", b.v.leader()), At: w.ago("age", b.v.Now, "1s"), CanRewind: w.flag("can-rewind"), WhyNot: w.text("why", ""), Timeline: cluster.Timeline(number(w.text("tl", "1"))),
+		Ended: cluster.Timeline(number(w.text("ended", "0"))), Left: w.lsn("left"), End: w.lsn("end")}
 	d.Detail = map[Verdict]string{Diverged: "our WAL left the leader's history", NotDiverged: "our WAL is part of the leader's history", DivergenceUnknown: "the leader's history could not be read"}[d.Verdict]
 	if d.Detail == "" {
 		panic(grammar("divergence: have unknown verdict " + string(d.Verdict)))

@@ -115,6 +115,8 @@ type Divergence struct {
 	CanRewind bool
 	WhyNot    string // why pg_rewind cannot be used
 	At        time.Time
+	Ended     cluster.Timeline // of Diverged, where it is known: our timeline that the leader left ...
+	Left, End cluster.LSN      // ... where it did, and where our WAL ends
 }
 
 // JobName names what can take long.
@@ -219,6 +221,8 @@ type Memory struct {
 	Promoted       cluster.Timeline // a checkpoint is due on the timeline after this one; 0: none
 	Waiting        Waiting          // for whom commits of this primary wait
 	Failsafe       Failsafe         // who has to agree when the store is away
+
+	Loss cluster.Loss // what we have, or had, beyond the leader's history; zero: nothing that we know of
 
 	Copies      Copies               // the logical slots of a standby
 	SlotSeen    map[string]time.Time // when a member's slot was last backed by its key

@@ -10,6 +10,7 @@
 //	regent_guard_kills_total                 counter; how often it has killed since the machine started
 //	regent_failover_possible                 gauge, of the leader; 1: another member would lead if this one were lost now, 0: nobody would
 //	regent_failover_loss_bytes               gauge, of the leader; WAL that would be lost then; label heir: who would lead
+//	regent_failover_lost_bytes               gauge; WAL that the last failover has lost, once the member that has it is back; labels timeline, member, fate
 //	regent_watchdog_active                   gauge; 1: a hardware watchdog resets the machine unless the lock is renewed
 //	regent_decisions_total                   counter; label reason
 //	regent_store_requests_total              counter; labels operation and result
@@ -23,12 +24,14 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/common/expfmt"
 
+	"github.com/regent-ha/regent/internal/cluster"
 	"github.com/regent-ha/regent/internal/dcs"
 )
 
@@ -136,6 +139,26 @@ func (now risk) Collect(to chan<- prometheus.Metric) {
 	default:
 		to <- prometheus.MustNewConstMetric(possible, prometheus.GaugeValue, 1)
 		to <- prometheus.MustNewConstMetric(loss, prometheus.GaugeValue, float64(bytes), heir)
+	}
+}
+
+// Lost names the function that tells what the last failover has cost; ok is false when that is not known. Call it once.
+func (m *Metrics) Lost(now func() (l cluster.Loss, ok bool)) {
+	if m != nil {
+		m.own.MustRegister(lost(now))
+	}
+}
+
+// lost is there only when it is known: that nobody has said so does not mean that nothing was lost.
+type lost func() (cluster.Loss, bool)
+
+var lostBytes = prometheus.NewDesc("failover_lost_bytes", "Bytes of WAL that the last failover has lost, as the member found out that has, or had, them.", []string{"timeline", "member", "fate"}, nil)
+
+func (now lost) Describe(to chan<- *prometheus.Desc) { to <- lostBytes }
+
+func (now lost) Collect(to chan<- prometheus.Metric) {
+	if l, ok := now(); ok {
+		to <- prometheus.MustNewConstMetric(lostBytes, prometheus.GaugeValue, float64(l.Bytes()), strconv.Itoa(int(l.Timeline)), l.Member, string(l.Fate))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/regent-ha/regent/internal/cluster"
 	"github.com/regent-ha/regent/internal/dcs"
 )
 
@@ -16,6 +17,8 @@ func TestWrite(t *testing.T) {
 	m.Lease(func() time.Duration { return remaining })
 	heir, leads := "pg2", true
 	m.Risk(func() (string, uint64, bool) { return heir, 160, leads })
+	loss, known := cluster.Loss{Timeline: 3, Left: 1000, End: 1160, Member: "pg2", Fate: cluster.Rewound}, true
+	m.Lost(func() (cluster.Loss, bool) { return loss, known })
 	m.Decided("healthiest")
 	m.Decided("healthiest")
 	m.StoreRequest("renew", 4*time.Millisecond, nil)
@@ -28,6 +31,7 @@ func TestWrite(t *testing.T) {
 		`regent_lease_remaining_seconds{name="pg1",scope="demo"} 7`,
 		`regent_failover_possible{name="pg1",scope="demo"} 1`,
 		`regent_failover_loss_bytes{heir="pg2",name="pg1",scope="demo"} 160`,
+		`regent_failover_lost_bytes{fate="rewound",member="pg2",name="pg1",scope="demo",timeline="3"} 160`,
 		`regent_decisions_total{name="pg1",reason="healthiest",scope="demo"} 2`,
 		`regent_store_requests_total{name="pg1",operation="renew",result="ok",scope="demo"} 1`,
 		`regent_store_requests_total{name="pg1",operation="renew",result="not_held",scope="demo"} 1`,
@@ -53,7 +57,7 @@ func TestWrite(t *testing.T) {
 	if text := written(t, m); !strings.Contains(text, `regent_failover_possible{name="pg1",scope="demo"} 0`+"\n") || strings.Contains(text, "loss_bytes{") {
 		t.Errorf("nobody would take over, have\n%s", text)
 	}
-	leads = false
+	leads, known = false, false
 	if text := written(t, m); strings.Contains(text, "regent_failover_") {
 		t.Errorf("not the leader, have\n%s", text)
 	}
@@ -63,6 +67,7 @@ func TestNilCountsNothing(t *testing.T) {
 	var m *Metrics
 	m.Lease(func() time.Duration { return 0 })
 	m.Risk(func() (string, uint64, bool) { return "", 0, true })
+	m.Lost(func() (cluster.Loss, bool) { return cluster.Loss{}, true })
 	m.Decided("x")
 	m.StoreRequest("put", 0, nil)
 	if text := written(t, m); text != "" {

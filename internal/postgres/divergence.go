@@ -29,6 +29,9 @@ type Verdict struct {
 	Outcome  Outcome
 	Why      string
 	NoRewind string // of Needed: why pg_rewind cannot do it; empty: it may
+
+	Ended     cluster.Timeline // of Needed, where the leader has left our timeline earlier: which it is ...
+	Left, End cluster.LSN      // ... where it did, and where our WAL ends; of a former primary its shutdown checkpoint does not count
 }
 
 func (v Verdict) String() string { return "rewind " + v.Outcome.String() + ": " + v.Why }
@@ -111,6 +114,11 @@ func judge(local position, leaderTL cluster.Timeline, history []cluster.HistoryE
 	say := func(o Outcome, format string, args ...any) Verdict {
 		return Verdict{Outcome: o, Why: local.String() + "; " + fmt.Sprintf(format, args...)}
 	}
+	left := func(at cluster.LSN, format string, args ...any) Verdict {
+		v := say(Needed, format, args...)
+		v.Ended, v.Left, v.End = local.timeline, at, local.at
+		return v
+	}
 	switch {
 	case local.timeline == leaderTL:
 		return say(NotNeeded, "the leader is on the same timeline")
@@ -128,9 +136,9 @@ func judge(local position, leaderTL cluster.Timeline, history []cluster.HistoryE
 		case local.standby && local.at <= h.LSN:
 			return say(NotNeeded, "the leader left that timeline later, at %s", h.LSN)
 		case local.standby:
-			return say(Needed, "the leader left that timeline earlier, at %s", h.LSN)
+			return left(h.LSN, "the leader left that timeline earlier, at %s", h.LSN)
 		case local.at >= h.LSN:
-			return say(Needed, "the leader left that timeline at %s, before our shutdown checkpoint", h.LSN)
+			return left(h.LSN, "the leader left that timeline at %s, before our shutdown checkpoint", h.LSN)
 		case local.end == 0:
 			return say(Unknown, "the end of our shutdown checkpoint cannot be read, the leader left that timeline at %s", h.LSN)
 		case local.end == h.LSN:

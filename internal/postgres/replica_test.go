@@ -191,6 +191,22 @@ func TestJudge(t *testing.T) {
 			t.Errorf("%s: have %v, want %v", c.name, v, c.want)
 		}
 	}
+	// What is beyond the point where the leader left is a failover's loss. A shutdown checkpoint alone is none.
+	for _, c := range []struct {
+		local     position
+		ended     cluster.Timeline
+		left, end cluster.LSN
+	}{
+		{position{timeline: 3, at: 340, standby: true}, 3, 300, 340},
+		{position{timeline: 3, at: 350, end: 470}, 3, 300, 350},
+		{position{timeline: 3, at: 200, end: 290}, 0, 0, 0},
+		{position{timeline: 3, at: 299, standby: true}, 0, 0, 0},
+		{position{timeline: 5, at: 999, standby: true}, 0, 0, 0},
+	} {
+		if v := judge(c.local, 4, history); v.Ended != c.ended || v.Left != c.left || v.End != c.end {
+			t.Errorf("%s: have WAL of timeline %d from %s to %s to lose, want %d, %s, %s", c.local, v.Ended, v.Left, v.End, c.ended, c.left, c.end)
+		}
+	}
 	if v := judge(position{timeline: 1, at: 1, standby: true}, 4, nil); v.Outcome != Needed {
 		t.Errorf("no history entry: have %v, want needed", v)
 	}

@@ -60,6 +60,8 @@ func (a *agent) act(e loop.Act) {
 		a.put(e.Limit, cluster.KeyFailsafe, cluster.EncodeFailsafe(action.URLs, nil), action.Revision, done)
 	case ha.RequireSync:
 		a.requireSync(action.Names, done)
+	case ha.WriteLosses:
+		a.put(e.Limit, cluster.KeyLosses, action.Losses.Encode(), action.Losses.Revision, done)
 	case ha.WriteHistory:
 		a.writeHistory(e.Limit, action.Timeline, store, done)
 	case ha.ClaimBootstrap:

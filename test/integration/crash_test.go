@@ -80,6 +80,21 @@ func TestLeaderGoneForLong(t *testing.T) {
 	if !old.Logged("reason=rewind") {
 		t.Error("the old leader came back by other means than a rewind")
 	}
+	harness.Eventually(t, harness.Patience, "the new leader tells what the failover has cost", func() bool {
+		why, err := other.API.Why(t.Context(), time.Time{}, 1)
+		return err == nil && why.Loss != nil && why.Loss.Timeline == 1 && why.Loss.Member == old.Name && why.Loss.Bytes > 0 && why.Loss.Fate == "rewound"
+	})
+	if said := c.Command(t, "history"); !strings.Contains(said, old.Name+" had ") || !strings.Contains(said, "pg_rewind has overwritten it") {
+		t.Errorf("history does not tell what the failover has cost:\n%s", said)
+	}
+	for m, line := range map[*harness.Member]string{
+		other: "INFO: promoted self to leader",
+		old:   "INFO: running pg_rewind from " + other.Name + " reason=rewind",
+	} {
+		if !m.Logged(line) {
+			t.Errorf("the log of %s has no line with %q", m.Name, line)
+		}
+	}
 	if missing := w.Audit(t, reached.Since()); missing == 0 {
 		t.Error("have no lost row although replication was stopped: the comparison is blind")
 	}

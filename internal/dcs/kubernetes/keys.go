@@ -10,7 +10,7 @@ import (
 // place is where a key is kept: the object and its annotations. The lock and the members are not among these.
 func (c *Config) place(key string) (id, bool) {
 	switch key {
-	case cluster.KeyConfig, cluster.KeyHistory, cluster.KeyInitialize, cluster.KeyBootstrap:
+	case cluster.KeyConfig, cluster.KeyHistory, cluster.KeyInitialize, cluster.KeyBootstrap, cluster.KeyLosses:
 		return id{objects, c.base() + "-config"}, true
 	case cluster.KeyStatus, cluster.KeyFailsafe:
 		return c.statusID(), true
@@ -23,7 +23,7 @@ func (c *Config) place(key string) (id, bool) {
 }
 
 var plainKeys = []string{
-	cluster.KeyConfig, cluster.KeyHistory, cluster.KeyInitialize, cluster.KeyBootstrap,
+	cluster.KeyConfig, cluster.KeyHistory, cluster.KeyInitialize, cluster.KeyBootstrap, cluster.KeyLosses,
 	cluster.KeyStatus, cluster.KeyFailsafe, cluster.KeyFailover, cluster.KeySync,
 }
 

@@ -147,7 +147,7 @@ func (w *world) act(i int, a ha.Action, lost error) {
 		defer w.tell(i, loop.Checkpointed{Timeline: m.pg.timeline()})
 	case ha.CancelJob:
 		defer w.endJob(i, errors.New("cancelled"))
-	case ha.SyncSlots, ha.ResumeReplay, ha.WriteConfig, ha.WriteInitialize:
+	case ha.WriteLosses, ha.SyncSlots, ha.ResumeReplay, ha.WriteConfig, ha.WriteInitialize:
 	case ha.Exit:
 		m.alive = false
 		return

@@ -178,7 +178,7 @@ func (w *world) settle(i int) {
 // housekeeping is what nobody's safety depends on the moment of.
 func housekeeping(a ha.Action) bool {
 	switch a.(type) {
-	case ha.WriteStatus, ha.WriteHistory, ha.Checkpoint, ha.SyncSlots:
+	case ha.WriteStatus, ha.WriteHistory, ha.WriteLosses, ha.Checkpoint, ha.SyncSlots:
 		return true
 	}
 	return false
