@@ -132,6 +132,11 @@ $(addprefix package/,$(PACKAGES)):
 		$(GO) tool -modfile=packaging/nfpm.mod nfpm package --config packaging/nfpm.yaml --packager $(notdir $@) --target dist/
 
 .PHONY: test-packages
-test-packages: package/amd64/deb ## the deb on a bare Debian: install, start, kill, upgrade, stop, remove; needs root
-	@scripts/deps iproute2
-	test/packages/run "$$(ls -t dist/regent_*_amd64.deb | head -1)"
+test-packages: package/amd64/deb package/amd64/rpm ## both on a bare Debian: install, start, kill, upgrade, stop, remove; needs root
+	@scripts/deps iproute2 rpm vip-manager
+	@mkdir -p dist/next
+	set -e; for kind in deb rpm; do \
+		ARCH=amd64 VERSION=99.0.0 BINARY=dist/amd64/regent SOURCE_DATE_EPOCH=$(shell git log -1 --format=%ct) \
+			$(GO) tool -modfile=packaging/nfpm.mod nfpm package --config packaging/nfpm.yaml --packager $$kind --target dist/next/regent.$$kind; \
+		test/packages/run "$$(ls -t dist/*.$$kind | grep -E 'amd64|x86_64' | head -n 1)" dist/next/regent.$$kind; \
+	done
