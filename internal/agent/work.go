@@ -324,6 +324,9 @@ func (a *Agent) compare(leader cluster.Upstream, s *cluster.Snapshot) jobWork {
 			d.Detail = "could not compare with " + leader.String() + ": " + err.Error()
 		default:
 			d.Detail = v.Why
+			if remote { // no member key tells it
+				d.Timeline = v.Timeline
+			}
 			switch v.Outcome {
 			case postgres.NotNeeded:
 				d.Verdict = ha.NotDiverged

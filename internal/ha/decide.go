@@ -289,6 +289,11 @@ func (v *View) whileBusy() Decision {
 			}
 			return v.again(ResumeLeader, "the lock bears our name; "+string(v.Job.Name)+" goes on", AcquireLeader{})
 		}
+		if v.standby() && v.Job.Name == JobStart { // the standby leader, too, may wait for what the remote does not have any more
+			if d, ok := v.helpStart(); ok {
+				return d
+			}
+		}
 		if v.mine() && !v.Limits.Paused && v.since(v.Job.Since) >= v.startTimeout() {
 			return v.giveUpStarting(JobTooLong, tooLong)
 		}
@@ -297,10 +302,7 @@ func (v *View) whileBusy() Decision {
 			if v.rebuildAsked() && v.rebuildable() {
 				return v.soon(100*time.Millisecond, Reinitializing, "the start under way is not waited for", CancelJob{})
 			}
-			if d, ok := v.repoint(); ok {
-				return d
-			}
-			if d, ok := v.startsInVain(); ok {
+			if d, ok := v.helpStart(); ok {
 				return d
 			}
 		}
@@ -309,7 +311,7 @@ func (v *View) whileBusy() Decision {
 			return v.soon(100*time.Millisecond, Reinitializing, "the job under way is cancelled", CancelJob{})
 		}
 		// A comparison waits for an answer of the former leader, which must not hold up who might follow it.
-		if v.Job.Name == JobDivergence && v.leader() == "" {
+		if v.Job.Name == JobDivergence && v.leader() == "" && !(v.standby() && !v.Postgres.Running()) { // a stopped one there asks the remote, not a leader
 			return v.soon(100*time.Millisecond, Busy, "the lock is free: the comparison with its last holder is cancelled", CancelJob{})
 		}
 	}
@@ -443,7 +445,7 @@ func (v *View) repoint() (Decision, bool) {
 	m := &v.Memory
 	up, known := v.wantedUpstream()
 	switch {
-	case !v.Postgres.Running() || v.Postgres.Queried || !v.Postgres.StandbySignal || v.leader() == "" || !known:
+	case !v.Postgres.Running() || v.Postgres.Queried || !v.Postgres.StandbySignal || v.leader() == "" && !v.followsRemote() || !known:
 		return Decision{}, false
 	case m.Pointed == up && !(v.failed(JobFollow) && v.since(m.PointedAt) >= v.pause()):
 		return Decision{}, false
@@ -472,6 +474,11 @@ func (v *View) whileSilent() Decision {
 	case v.Postgres.Ready == cluster.Accepting && v.Postgres.QueryError != "":
 		detail = fmt.Sprintf("the postmaster serves others and not us for %s: %s", v.since(v.Memory.Silent).Round(time.Second), v.Postgres.QueryError)
 	}
+	if v.standby() && (v.leader() != v.Self || v.live()) {
+		if d, ok := v.helpStart(); ok {
+			return d
+		}
+	}
 	switch {
 	case v.leader() == v.Self && !v.live() && v.pointedAway():
 		return v.disown()
@@ -485,14 +492,19 @@ func (v *View) whileSilent() Decision {
 	case v.mine() && !v.Limits.Paused && v.since(v.Memory.Silent) >= v.startTimeout() && v.Postgres.Ready != cluster.Accepting:
 		return v.giveUpStarting(StartTooLong, tooLong) // but never a server that serves others: a wrong password of ours is no reason to stop it
 	default:
-		if d, ok := v.repoint(); ok {
-			return d
-		}
-		if d, ok := v.startsInVain(); ok {
+		if d, ok := v.helpStart(); ok {
 			return d
 		}
 		return v.soon(time.Second, StillStarting, detail)
 	}
+}
+
+// helpStart does what may bring a standby up that starts: it gets its upstream of now, or learns that it waits in vain.
+func (v *View) helpStart() (Decision, bool) {
+	if d, ok := v.repoint(); ok {
+		return d, true
+	}
+	return v.startsInVain()
 }
 
 // startsInVain: a standby that has been starting for long may need WAL, to become consistent, that the leader's history does not
@@ -507,13 +519,14 @@ func (v *View) startsInVain() (Decision, bool) {
 	if m, _ := v.Store.Member(leader.Name); m.Role != cluster.Primary && !v.standby() {
 		return Decision{}, false
 	}
-	if v.rewoundTo(leader) {
+	// A remote tells its timeline in comparisons alone, so it is asked again now and then: it may have moved on.
+	late := v.standby() && v.since(v.compareTried()) > compareAgain
+	switch verdict := v.verdict(); {
+	case v.rewoundTo(leader) && !late:
 		return Decision{}, false
-	}
-	switch v.verdict() {
-	case "":
+	case verdict == "", v.rewoundTo(leader):
 		return v.again(CompareHistory, "starts for long: is our WAL part of "+leader.String()+"'s history?", CheckDivergence{leader}), true
-	case Diverged:
+	case verdict == Diverged:
 		return v.diverged(leader), true
 	}
 	return Decision{}, false

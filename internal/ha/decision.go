@@ -323,6 +323,9 @@ func (v *View) point(a Action) {
 
 // sourceTimeline is the leader's, at least.
 func (v *View) sourceTimeline() cluster.Timeline {
+	if v.standby() {
+		return v.leaderTimeline()
+	}
 	return max(v.leaderTimeline(), v.Store.History.ClusterTimeline())
 }
 

@@ -226,9 +226,11 @@ func (v *View) compared() string {
 	return v.Divergence.Detail
 }
 
-// leaderTimeline is the timeline that the leader publishes; 0 when it does not. A remote publishes nothing.
+// leaderTimeline is the timeline that the leader publishes; 0 when it does not. A remote publishes nothing: what it was on in the last comparison counts.
 func (v *View) leaderTimeline() cluster.Timeline {
-	if v.standby() {
+	if d := v.Divergence; v.standby() && d != nil && d.Leader == v.comparedWith() {
+		return d.Timeline
+	} else if v.standby() {
 		return 0
 	}
 	m, _ := v.Store.Member(v.leader())

@@ -194,6 +194,12 @@ func (v *View) wantedUpstream() (up cluster.Upstream, known bool) {
 		}
 		return up, true
 	}
+	if up, known := v.remote(); v.standby() && known && v.Memory.Source == up.String() {
+		// It was rewound to the remote, and has not come to what it needs from there. The leader may not have followed to that timeline yet: on the older
+		// one it would send WAL that the remote does not have, and PostgreSQL would replay it. The slot is the leader's.
+		up.Slot, up.Archive.Delay = "", ""
+		return up, true
+	}
 	if from := v.Tags.ReplicateFrom; from != "" && from != v.Self {
 		if i := slices.IndexFunc(v.Store.Members, func(m cluster.Member) bool { return m.Name == from }); i >= 0 {
 			if up, ok := v.upstreamOf(v.Store.Members[i]); ok {

@@ -798,6 +798,10 @@ func (b *builder) memory(w words) {
 	}
 	if up, ok := w.value("pointed"); ok {
 		m.Pointed = cluster.Upstream{Name: up, Host: up, Port: 5432, Slot: cluster.SlotName(b.v.Self)}
+		if up == "remote" {
+			m.Pointed = b.v.Limits.Remote
+			m.Pointed.Slot = ""
+		}
 		m.PointedAt = w.ago("pointed-ago", now, "1m")
 	}
 	if w.flag("as-leader") { // of a standby cluster, and told so

@@ -28,7 +28,8 @@ func (o Outcome) String() string { return [...]string{"unknown", "not needed", "
 type Verdict struct {
 	Outcome  Outcome
 	Why      string
-	NoRewind string // of Needed: why pg_rewind cannot do it; empty: it may
+	NoRewind string           // of Needed: why pg_rewind cannot do it; empty: it may
+	Timeline cluster.Timeline // the leader's; 0: it was not asked
 
 	Ended     cluster.Timeline // of Needed, where the leader has left our timeline earlier: which it is ...
 	Left, End cluster.LSN      // ... where it did, and where our WAL ends; of a former primary its shutdown checkpoint does not count
@@ -100,9 +101,11 @@ func (p *Instance) Divergence(ctx context.Context, leader Source, leaderTL clust
 		}
 	}
 	if v, ok := p.twins(ctx, conn, local, remote, history); ok {
+		v.Timeline = remote.timeline
 		return v, nil
 	}
 	v := judge(local, remote.timeline, history)
+	v.Timeline = remote.timeline
 	if v.Outcome == NotNeeded && stopped {
 		err = p.keepLineage(files, local.timeline, remote.timeline)
 	}

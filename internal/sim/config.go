@@ -38,6 +38,9 @@ func (a *agent) configure() {
 		RemoveOnRewindFailure: a.m.local.RemoveOnRewindFailure,
 		RemoveOnDivergence:    a.m.local.RemoveOnDivergence,
 	}
+	if s := d.StandbyCluster(); s != nil {
+		a.limits.Remote = cluster.Upstream{Host: s.Host, Port: s.PortNumber()}
+	}
 	a.loop.Configure(a.limits, a.m.tags)
 	a.remindOfPromises()
 }

@@ -116,8 +116,11 @@ func (m *Member) bootstraps() bool {
 func (w *World) writability(m *Member) {
 	w.disturbed(m, "begins or ceases to accept commits")
 	w.note("%-4s writable=%v at %s/%d", m.name, m.writes, m.dir.end(), m.dir.tli)
-	if !m.writes {
+	if !m.writes || m == w.remote {
 		return
+	}
+	if w.standbyRun {
+		w.violate("V1", "%s becomes writable in a standby cluster", m.name)
 	}
 	o := &w.oracle
 	if m.bootstraps() || w.anyPaused() {
@@ -199,7 +202,7 @@ func (w *World) guardHadTo(m *Member) {
 func (w *World) acknowledged(m *Member, index int) {
 	o, r := &w.oracle, &m.dir.wal[index]
 	o.acknowledged++
-	if m.bootstraps() {
+	if m.bootstraps() || m == w.remote {
 		return
 	}
 	o.rows = append(o.rows, row{id: r.id, index: index, at: w.now, tli: r.tli, by: m, sync: w.syncRun && w.syncIsOn(m)})
@@ -301,7 +304,7 @@ func (w *World) acquired(a *agent) {
 	w.note("%-4s has the lock", a.m.name)
 	if v.Store != nil && v.Postgres.Queried {
 		old := v.Postgres.Timeline < v.Store.History.ClusterTimeline()
-		if old && !w.restored && (!v.Postgres.InRecovery || v.Limits.CheckTimeline && d.Reason == ha.Healthiest) {
+		if old && !w.restored && !w.standbyRun && (!v.Postgres.InRecovery || v.Limits.CheckTimeline && d.Reason == ha.Healthiest) {
 			w.violate("V11", "%s takes the lock (%s) on timeline %d, and the cluster was on %d", a.m.name, d.Reason, v.Postgres.Timeline, v.Store.History.ClusterTimeline())
 		}
 	}
@@ -390,6 +393,9 @@ func (w *World) acting(a *agent, action ha.Action) {
 			w.violate("V19", "%s hands over to %s, which is at %s and does not get on, from %s", a.m.name, to.name, to.dir.end(), v.Postgres.Position())
 		}
 	}
+	if w.standbyRun {
+		w.standbyActs(a, action)
+	}
 	if !v.Limits.Paused || v.Store == nil {
 		return
 	}
@@ -414,7 +420,7 @@ func (w *World) removing(a *agent, why string) {
 	switch {
 	case m.server != nil:
 		w.violate("V13", "%s empties its data directory (%s) while PostgreSQL runs there", m.name, why)
-	case why != "failed bootstrap" && w.peek().Leader.Name == m.name && a.lock.Held:
+	case why != "failed bootstrap" && !w.standbyRun && w.peek().Leader.Name == m.name && a.lock.Held:
 		w.violate("V13", "%s empties its data directory (%s) while it holds the lock", m.name, why)
 	case why == "removal option" && m.dir.problem == "" && !w.restored:
 		if leader := w.member(w.peek().Leader.Name); leader != nil && leader.writes && m.dir.system == leader.dir.system && m.dir.continues(&leader.dir) {
@@ -484,8 +490,8 @@ func (w *World) slotsAsked(s *server, want []slotWant, drop []string) {
 // advanced checks that a slot is not moved past what its consumer has: V17. A slot that was made with the WAL that was left
 // may be past it from the begin on, and is published so.
 func (w *World) advanced(s *server, slot *slot) {
-	if slot.restart <= w.peek().Status.Slots[slot.name] {
-		return
+	if slot.restart <= w.peek().Status.Slots[slot.name] || w.standbyRun {
+		return // the second: who has just copied the remote makes slots where its own WAL begins, leads, publishes them, and is replaced
 	}
 	for _, m := range w.Members {
 		if cluster.SlotName(m.name) == slot.name && m.dir.present() && m.dir.system == s.dir.system && m.dir.continues(s.dir) && slot.restart > m.dir.end() {

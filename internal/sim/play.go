@@ -12,6 +12,9 @@ import (
 
 // play lets a run happen: the cluster forms, faults come and go, and in the end all is well again.
 func (w *World) play() {
+	if w.standbyRun {
+		w.startRemote()
+	}
 	apart := choose(&w.rand, 3*time.Second, 3*time.Second, 3*time.Millisecond) // or all at once: who makes the cluster?
 	for _, m := range w.Members {
 		m.startAgent(w.rand.between(0, apart))
@@ -27,6 +30,9 @@ func (w *World) play() {
 		f := &w.schedule[i]
 		w.at(begin+int64(f.At), nil, func() { w.strike(f) })
 		end = max(end, begin+int64(f.At+f.For))
+	}
+	if w.standbyRun {
+		w.remoteLives(end)
 	}
 	for w.oracle.violation == nil && w.advance(end) {
 	}
@@ -47,7 +53,7 @@ func (w *World) play() {
 		}
 	}
 	first := slow + 2*timing.TTL + 2*timing.LoopWait + 90*time.Second
-	if !w.until(first, func() bool { return w.primary() != nil }) {
+	if !w.until(first, func() bool { return w.led() != nil }) {
 		w.wedged("no primary")
 		return
 	}
@@ -103,6 +109,9 @@ func (w *World) primary() *Member {
 
 // trouble is what is not well; empty: nothing.
 func (w *World) trouble() string {
+	if w.standbyRun {
+		return w.standbyTrouble()
+	}
 	s := w.peek()
 	leader := w.primary()
 	if leader == nil {
@@ -165,7 +174,7 @@ func (w *World) wedged(what string) {
 	if w.oracle.violation != nil {
 		return
 	}
-	if w.primary() == nil && (w.wiped && w.lastOnesGone() || w.electorsGone()) || (w.wiped || w.newestMayNotLead()) && w.lagsTooFar() {
+	if !w.standbyRun && w.primary() == nil && (w.wiped && w.lastOnesGone() || w.electorsGone()) || !w.standbyRun && (w.wiped || w.newestMayNotLead()) && w.lagsTooFar() {
 		return
 	}
 	var list []string

@@ -21,7 +21,7 @@ func (w *World) watchCalm() {
 	if !w.until(2*time.Minute, func() bool { return w.trouble() == "" }) {
 		w.wedged("it does not last")
 	}
-	leader := w.primary()
+	leader := w.led()
 	if leader == nil || w.oracle.violation != nil {
 		return
 	}
@@ -33,7 +33,7 @@ func (w *World) watchCalm() {
 	if w.oracle.violation != nil {
 		return
 	}
-	if now := w.primary(); now != leader {
+	if now := w.led(); now != leader {
 		w.violate("calm", "without any fault %s does not lead any more", leader.name)
 		return
 	}
@@ -48,6 +48,10 @@ func (w *World) watchCalm() {
 
 // complete checks what is in the store and on the leader in the end.
 func (w *World) complete(leader *Member) {
+	if w.standbyRun {
+		w.completeStandby(leader)
+		return
+	}
 	s := w.peek()
 	tli := leader.dir.tli
 	if n := len(s.History.Entries); tli > 1 && (s.History.ClusterTimeline() != tli || s.History.Entries[n-1].NewLeader == "") {

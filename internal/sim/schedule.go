@@ -51,6 +51,9 @@ func (w *World) generate() []Fault {
 		list = slices.DeleteFunc(list, func(f Fault) bool { return f.Kind == "store-restored" })
 		list = append(list[:min(len(list), 3)], w.failsafeFaults(r, span)...)
 	}
+	if w.standbyRun { // a store or a disk of yesterday belongs to no standby cluster's rules
+		list = slices.DeleteFunc(list, func(f Fault) bool { return f.Kind == "store-restored" || f.Kind == "disk-swapped" })
+	}
 	if w.syncRun {
 		list = append(list, w.syncFaults(r, span)...)
 	}

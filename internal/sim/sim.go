@@ -24,6 +24,7 @@ type Options struct {
 	Sync     bool      // in synchronous mode; else an eighth of the seeds are
 	Quorum   bool      // in quorum mode; else another eighth
 	Failsafe bool      // in failsafe mode
+	Standby  bool      // a standby cluster, in no synchronous mode
 	NoGuard  bool      // without the process that kills PostgreSQL at the lock's end
 	Schedule *[]Fault  // instead of the seed's
 	Trace    io.Writer // nil: none
@@ -84,7 +85,9 @@ type World struct {
 	restored            bool
 	syncRun, quorumRun  bool
 	failsafeRun         bool
-	wiped               bool // a disk was lost: the lag limit may leave the cluster without a leader
+	standbyRun          bool
+	remote              *Member // whom a standby cluster follows
+	wiped               bool    // a disk was lost: the lag limit may leave the cluster without a leader
 
 	bootstrapConfig cluster.DynamicConfig
 	addresses       map[string]*Member
@@ -143,6 +146,9 @@ func newWorld(o Options) *World {
 	w.cachedViews = r.chance(60)
 	w.storePlace, w.clients = n, n+1
 	w.net = network{w: w, size: n + 2}
+	if w.standbyRun = o.Standby; w.standbyRun {
+		w.net.size++
+	}
 	w.net.links = make([]link, w.net.size*w.net.size)
 	w.writeEvery = choose(r, time.Second, 3*time.Second, 3*time.Second, 8*time.Second)
 	s := settings{
@@ -152,7 +158,8 @@ func newWorld(o Options) *World {
 	}
 	w.bootstrapConfig = s.document()
 	w.quorumRun = o.Quorum || !o.Sync && o.plan == nil && o.Seed%8 == 6
-	if w.syncRun = o.Sync || w.quorumRun || o.plan == nil && o.Seed%8 == 2; w.syncRun {
+	w.quorumRun = w.quorumRun && !w.standbyRun
+	if w.syncRun = !w.standbyRun && (o.Sync || w.quorumRun || o.plan == nil && o.Seed%8 == 2); w.syncRun {
 		w.bootstrapConfig.Document = synchronous(w.bootstrapConfig.Document, o.Seed, w.syncMode())
 	}
 	if w.failsafeRun = o.Failsafe; w.failsafeRun {
@@ -175,6 +182,9 @@ func newWorld(o Options) *World {
 	}
 	if o.plan != nil {
 		o.plan.put(w)
+	}
+	if w.standbyRun {
+		w.addRemote(n + 2)
 	}
 	w.oracle.init(w)
 	if o.Schedule != nil {

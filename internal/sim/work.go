@@ -67,7 +67,11 @@ func (a *agent) newJob(action ha.Action) (*job, error) {
 		})
 	case ha.CheckDivergence:
 		return begin(ha.JobDivergence, "", func(j *job) {
-			j.compare(action.Leader, a.loop.Store.History.ClusterTimeline(), a.now().Add(10*time.Second))
+			expected, until := a.loop.Store.History.ClusterTimeline(), a.now().Add(10*time.Second)
+			if action.Leader.Name == "" { // a remote: asked once, and our history says nothing about it
+				expected, until = 0, a.now()
+			}
+			j.compare(action.Leader, expected, until)
 		})
 	case ha.Rewind:
 		if action.HalfRecord { // records arrive whole here

@@ -11,7 +11,7 @@ import (
 // compare finds out whether our WAL is part of the leader's history.
 func (j *job) compare(leader cluster.Upstream, expected cluster.Timeline, until time.Time) {
 	a := j.a
-	d := &ha.Divergence{Leader: leader.Name, Verdict: ha.DivergenceUnknown}
+	d := &ha.Divergence{Leader: leader.String(), Verdict: ha.DivergenceUnknown}
 	from, err := a.m.source(leader)
 	v, noRewind := unknown, false
 	took := a.w.rand.between(2*time.Millisecond, 30*time.Millisecond)
@@ -25,6 +25,9 @@ func (j *job) compare(leader cluster.Upstream, expected cluster.Timeline, until 
 		d.Detail = "the leader is on an older timeline than the cluster was"
 	default:
 		v, d.Detail, noRewind = a.m.divergence(from.m)
+		if leader.Name == "" {
+			d.Timeline = from.dir.tli
+		}
 	}
 	if v == unknown && a.now().Before(until) {
 		a.after(200*time.Millisecond+took, func() {

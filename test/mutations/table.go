@@ -15,6 +15,7 @@ const (
 	haPromise   = "internal/ha/promise.go"
 	haReplica   = "internal/ha/replica.go"
 	haSlots     = "internal/ha/slots.go"
+	haStandby   = "internal/ha/standby.go"
 	haSync      = "internal/ha/sync.go"
 	loopLease   = "internal/loop/lease.go"
 	loopPromise = "internal/loop/failsafe.go"
@@ -31,7 +32,7 @@ const (
 
 // mutations are all of them.
 func mutations() []mutation {
-	return slices.Concat(ofElection, ofLock, ofFencing, ofLoop, ofLeader, ofHandover, ofDirectory, ofSlots, ofExecutors, ofPause, ofSync, ofQuorum, ofFailsafe)
+	return slices.Concat(ofElection, ofLock, ofFencing, ofLoop, ofLeader, ofHandover, ofDirectory, ofSlots, ofExecutors, ofPause, ofSync, ofQuorum, ofFailsafe, ofStandby)
 }
 
 // ofElection: who may take a free lock.
@@ -329,5 +330,19 @@ var ofFailsafe = []mutation{
 func inFailsafe(name, file, old, new string, expect ...string) mutation {
 	m := one(name, file, old, new, expect...)
 	m.Args = []string{"--failsafe"}
+	return m
+}
+
+// ofStandby: members of a standby cluster follow another one, and never write. All are such.
+var ofStandby = []mutation{
+	inStandby("the winner in a standby cluster is promoted", haElection, "if v.primary() || v.standby() {", "if v.primary() {", "V1"),
+	inStandby("the lock holder of a standby cluster is promoted", haLeader, "if v.standby() {\n\t\treturn v.asStandbyLeader()", "if false {\n\t\treturn v.asStandbyLeader()", "V1"),
+	inStandby("the standby leader follows nobody", haStandby, "return v.standby() && (v.leader() == v.Self ||", "return false && (v.leader() == v.Self ||", "V18"),
+	inStandby("the standby leader is never compared with the remote", haStandby, "if v.standby() {\n\t\treturn v.remote()", "if false {\n\t\treturn v.remote()", "V18"),
+}
+
+func inStandby(name, file, old, new string, expect ...string) mutation {
+	m := one(name, file, old, new, expect...)
+	m.Args = []string{"--standby"}
 	return m
 }

@@ -28,13 +28,14 @@ type options struct {
 	stop, json, noGuard, trace    bool
 	shrink                        bool
 	sync, quorum, failsafe        bool
+	standby                       bool
 	ignore, schedule              string
 	faults                        *[]sim.Fault // of the schedule
 }
 
 // run is what a seed is played with.
 func (o *options) run(seed uint64) sim.Options {
-	return sim.Options{Seed: seed, Members: o.members, Sync: o.sync, Quorum: o.quorum, Failsafe: o.failsafe, NoGuard: o.noGuard, Ignore: strings.FieldsFunc(o.ignore, func(r rune) bool { return r == ',' }), Schedule: o.faults}
+	return sim.Options{Seed: seed, Members: o.members, Sync: o.sync, Quorum: o.quorum, Failsafe: o.failsafe, Standby: o.standby, NoGuard: o.noGuard, Ignore: strings.FieldsFunc(o.ignore, func(r rune) bool { return r == ',' }), Schedule: o.faults}
 }
 
 func main() {
@@ -50,6 +51,7 @@ func main() {
 	flag.BoolVar(&o.sync, "sync", false, "all of them with synchronous_mode on, not only an eighth")
 	flag.BoolVar(&o.quorum, "quorum", false, "all of them with synchronous_mode quorum, not only an eighth")
 	flag.BoolVar(&o.failsafe, "failsafe", false, "all of them in failsafe mode")
+	flag.BoolVar(&o.standby, "standby", false, "all of them standby clusters, which follow a primary of another cluster")
 	flag.BoolVar(&o.trace, "trace", false, "with --seed: write what happens")
 	flag.BoolVar(&o.shrink, "shrink", false, "with --seed: look for the shortest schedule that shows the same")
 	flag.StringVar(&o.schedule, "schedule", "", "play these faults, a JSON list as --shrink prints it, instead of the seed's")
@@ -207,6 +209,9 @@ func repeat(o options, r *sim.Result) string {
 	}
 	if o.failsafe {
 		command += " --failsafe"
+	}
+	if o.standby {
+		command += " --standby"
 	}
 	if o.noGuard {
 		command += " --no-guard"
