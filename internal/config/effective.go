@@ -66,6 +66,9 @@ func NewEffective(local *File, dynamic cluster.DynamicConfig) (Effective, []Warn
 	for _, c := range append(changes, badSlots...) {
 		warnings = append(warnings, Warning(c))
 	}
+	if s := dynamic.StandbyCluster(); s != nil && s.Port != "" && strconv.Itoa(s.PortNumber()) != s.Port {
+		warn("standby_cluster.port: have %q, want one number from 1 to 65535; %d is used", s.Port, s.PortNumber())
+	}
 	hosts, port, err := SplitHostPort(word(pg, "listen", ""), 5432)
 	if err != nil {
 		return Effective{}, nil, fmt.Errorf("read postgresql.listen: %w", err)

@@ -63,6 +63,14 @@ func TestManagedParametersByDefault(t *testing.T) {
 	}
 }
 
+func TestPortOfTheOtherCluster(t *testing.T) {
+	for port, want := range map[string]string{`6432`: "[]", `"6432"`: "[]", `"6432,6433"`: `have "6432,6433"`, `70000`: `have "70000"`} {
+		if _, warnings := effective(t, minimal, `{"standby_cluster": {"host": "h", "port": `+port+`}}`); !strings.Contains(warnings, want) {
+			t.Errorf("port %s: have %s, want %s", port, warnings, want)
+		}
+	}
+}
+
 func TestDynamicManagedParameters(t *testing.T) {
 	const failed = "failed validation, defaulting to"
 	for _, c := range []struct{ parameter, name, want, warning string }{
