@@ -33,8 +33,7 @@ func TestEvents(t *testing.T) {
 	c.patronictl(t, heir, "pause", "cluster", "--wait")
 	run(t, "kubectl", "cordon", machine.NodeName)
 	defer run(t, "kubectl", "uncordon", machine.NodeName)
-	c.kill(t, heir)
-	c.forget(t, heir)
+	c.lose(t, heir)
 	if why := c.told(t, old, "NotElected")["NotElected"]; !strings.Contains(why, "paused") {
 		t.Errorf("NotElected: have %q, want the reason, that the cluster is paused", why)
 	}

@@ -71,8 +71,7 @@ func TestPage(t *testing.T) {
 	after := c.step(t, w, 2, "leader killed, its pod held back until the lock expired", func(s State) {
 		run(t, "kubectl", "cordon", machine.NodeName)
 		defer run(t, "kubectl", "uncordon", machine.NodeName)
-		c.kill(t, s.Leader)
-		c.forget(t, s.Leader)
+		c.lose(t, s.Leader)
 		c.until(t, "the other member leads", func() error {
 			pods, err := c.pods(t.Context())
 			if err != nil {
@@ -215,8 +214,20 @@ func (c *Cluster) until(t testing.TB, what string, ask func() error) {
 	}
 }
 
-// kill ends every process of a pod's container at once, as an out-of-memory killer or a power cut would.
+// kill ends every process of a pod's container at once, as an out-of-memory killer or a power cut would. The kubelet starts it again.
 func (c *Cluster) kill(t testing.TB, pod string) {
+	t.Helper()
+	c.signal(t, pod, syscall.SIGKILL)
+}
+
+// lose freezes every process of a pod's container and deletes the pod: the kubelet ends what can neither hand over nor be started again.
+func (c *Cluster) lose(t testing.TB, pod string) {
+	t.Helper()
+	c.signal(t, pod, syscall.SIGSTOP)
+	c.forget(t, pod)
+}
+
+func (c *Cluster) signal(t testing.TB, pod string, signal syscall.Signal) {
 	t.Helper()
 	p, err := c.client.CoreV1().Pods(c.Namespace).Get(t.Context(), pod, meta.GetOptions{})
 	if err != nil {
@@ -231,7 +242,7 @@ func (c *Cluster) kill(t testing.TB, pod string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && err != syscall.ESRCH {
+		if err := syscall.Kill(pid, signal); err != nil && err != syscall.ESRCH {
 			t.Fatal(err)
 		}
 	}
