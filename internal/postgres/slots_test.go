@@ -31,7 +31,9 @@ func streams(t *testing.T, standby *Instance) {
 // moveOn lets the consumer of the primary's slot read all there is, until the slot needs no WAL from before this call.
 func moveOn(t *testing.T, p *Instance) {
 	t.Helper()
-	segment := p.sql(t, "SELECT pg_walfile_name(pg_switch_wal() + 1)")
+	p.sql(t, "SELECT pg_switch_wal()")
+	p.sql(t, "CHECKPOINT") // it writes, so that the position is within the new segment
+	segment := p.sql(t, "SELECT pg_walfile_name(pg_current_wal_flush_lsn())")
 	pgtest.Eventually(t, "the slot needs no WAL from before "+segment, func() bool {
 		p.sql(t, "CHECKPOINT") // it writes which transactions run, and decoding can begin there
 		p.sql(t, "SELECT pg_replication_slot_advance('cdc', pg_current_wal_flush_lsn())")

@@ -246,8 +246,7 @@ func call(f func()) {
 
 // Kill ends postmaster and children at once, without any hook: for the moment when nothing but the end of all writing counts.
 func (p *Instance) Kill(ctx context.Context) error {
-	pm := p.postmaster()
-	if pm != nil {
+	for pm := p.postmaster(); pm != nil; pm = p.postmaster() { // again for what killAll says of a child
 		p.killAll(pm.pid)
 		if _, err := waitGone(ctx, pm.pid, 10*time.Second); err != nil {
 			return fmt.Errorf("kill postmaster %d: %w", pm.pid, err)
