@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 GO ?= go
 PKGS := ./...
-# Suites that start whole clusters run two at a time: they mostly wait.
+# Suites that start whole clusters run one after the other: each has many of them at once, and fills a small machine.
 WHOLE := ./internal/demo ./test/...
 UNIT = $(shell $(GO) list ./... | grep -v -e /internal/demo -e regent/test/)
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -40,7 +40,7 @@ test-deps:
 .PHONY: test
 test: test-deps build ## unit, transcripts, store contract, integration
 	$(GO) test -timeout 30m $(UNIT)
-	$(GO) test -timeout 40m -p 2 $(WHOLE)
+	$(GO) test -timeout 40m -p 1 $(WHOLE)
 	@if why=$$(test/kube/run built 2>&1); then $(MAKE) --no-print-directory kube-contract; else echo "left out: the store's contract on a real API server: $$why"; fi
 
 .PHONY: race
