@@ -361,7 +361,9 @@ func (v *View) request() (Decision, bool) {
 			return v.again(RequestTaken, "reinitialize is refused: this member leads, or there is no leader to clone from"), true
 		}
 		v.Memory.RewindFailed = false
-		v.fate(cluster.Removed)
+		if v.verdict() == Diverged { // else it was gone before
+			v.fate(cluster.Removed)
+		}
 		return v.again(Reinitializing, "asked for by an operator", Clone{From: leader, Remove: true, Request: r.ID, FromLeader: r.FromLeader}), true
 	}
 	if r := v.Asked.Restart; r != nil && r.ID != v.Memory.DoneRestart {

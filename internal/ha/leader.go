@@ -82,6 +82,20 @@ func (v *View) toBePromoted() Decision {
 	}
 }
 
+// keepKeys adds the keys that every holder of the lock looks after.
+func (v *View) keepKeys(d *Decision) {
+	p, s := &v.Postgres, v.Store
+	if a, ok := v.status(); ok {
+		d.Actions = append(d.Actions, a)
+	}
+	if !validID(s.Initialize.SystemID) && validID(p.SystemID) {
+		d.Actions = append(d.Actions, WriteInitialize{p.SystemID})
+	}
+	if (!s.Config.Usable || len(s.Config.Document.Fields) == 0) && v.Limits.HasConfig {
+		d.Actions = append(d.Actions, WriteConfig{})
+	}
+}
+
 // keep adds what a healthy leader looks after in every cycle.
 func (v *View) keep(d Decision) Decision {
 	if d.Reason != HealthyPrimary {
@@ -91,15 +105,7 @@ func (v *View) keep(d Decision) Decision {
 	add := func(a Action) { d.Actions = append(d.Actions, a) }
 	// An action that fails ends the list. What others' safety rests on comes first, and last what can fail for
 	// long: a missing history file, or no room for another slot.
-	if a, ok := v.status(); ok {
-		add(a)
-	}
-	if !validID(s.Initialize.SystemID) && validID(p.SystemID) {
-		add(WriteInitialize{p.SystemID})
-	}
-	if (!s.Config.Usable || len(s.Config.Document.Fields) == 0) && v.Limits.HasConfig {
-		add(WriteConfig{})
-	}
+	v.keepKeys(&d)
 	if s.Failover.Requested() && v.Limits.Paused && s.Failover.From == "" && s.Failover.Candidate == v.Self {
 		add(v.clearFailover())
 	}

@@ -29,6 +29,14 @@ func (v *View) followsRemote() bool {
 	return v.standby() && (v.leader() == v.Self || v.leader() == "" && !v.Limits.Paused)
 }
 
+// fromRemote: what we stream is the remote's, so we lack nothing that still counts. What a leader here had published may be WAL that a failover over there
+// has left behind.
+func (v *View) fromRemote() bool {
+	up, known := v.remote()
+	is := v.Postgres.Upstream
+	return v.standby() && known && is.Host == up.Host && is.Port == up.Port && v.Postgres.ReplicationState() == cluster.StateStreaming
+}
+
 // standbyRole is what a standby here is: the leader of a standby cluster, or, empty, a replica.
 func (v *View) standbyRole() cluster.Role {
 	if v.standby() && v.leader() == v.Self {
@@ -84,22 +92,13 @@ func (v *View) standbyLeaderDown() Decision {
 
 // keepStandby adds what a standby leader looks after in every cycle.
 func (v *View) keepStandby(d *Decision) {
-	p, s := &v.Postgres, v.Store
-	add := func(a Action) { d.Actions = append(d.Actions, a) }
-	if a, ok := v.status(); ok {
-		add(a)
-	}
-	if !validID(s.Initialize.SystemID) && validID(p.SystemID) {
-		add(WriteInitialize{p.SystemID})
-	}
-	if (!s.Config.Usable || len(s.Config.Document.Fields) == 0) && v.Limits.HasConfig {
-		add(WriteConfig{})
-	}
+	v.keepKeys(d)
+	s := v.Store
 	if s.Sync.Leader != "" { // of before: whom it names must not be the only ones that may lead when the cluster stands on its own again
-		add(WriteSync{cluster.Sync{Revision: s.Sync.Revision}})
+		d.Actions = append(d.Actions, WriteSync{cluster.Sync{Revision: s.Sync.Revision}})
 	}
 	if a, ok := v.failsafeKey(d); ok {
-		add(a)
+		d.Actions = append(d.Actions, a)
 	}
 }
 

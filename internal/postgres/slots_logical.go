@@ -44,16 +44,21 @@ func (p *Instance) inDatabase(ctx context.Context, database string, f func(*pgco
 	return f(conn)
 }
 
-// CreateLogicalSlot makes a logical slot on a primary. It waits for transactions that have begun before, so it may take long.
+// CreateLogicalSlot makes a logical slot on a primary; on a standby, as the server may be by now, it does nothing. It waits for transactions that have begun
+// before, so it may take long.
 func (p *Instance) CreateLogicalSlot(ctx context.Context, s cluster.PermanentSlot) error {
+	made := false
 	err := p.inDatabase(ctx, s.Database, func(conn *pgconn.PgConn) error {
-		_, err := query(ctx, conn, "SELECT pg_create_logical_replication_slot($1, $2) WHERE NOT pg_is_in_recovery()", s.Name, s.Plugin)
+		result, err := query(ctx, conn, "SELECT pg_create_logical_replication_slot($1, $2) WHERE NOT pg_is_in_recovery()", s.Name, s.Plugin)
+		made = len(result) > 0
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("create logical replication slot %s: %w", s.Name, err)
 	}
-	p.log.LogAttrs(ctx, slog.LevelInfo, "created logical replication slot", slog.String("slot", s.Name), slog.String("database", s.Database), slog.String("plugin", s.Plugin))
+	if made {
+		p.log.LogAttrs(ctx, slog.LevelInfo, "created logical replication slot", slog.String("slot", s.Name), slog.String("database", s.Database), slog.String("plugin", s.Plugin))
+	}
 	return nil
 }
 

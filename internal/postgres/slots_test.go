@@ -28,6 +28,16 @@ func streams(t *testing.T, standby *Instance) {
 	pgtest.Eventually(t, "the standby streams", func() bool { v := observed(t, standby); return v.ReplicationState() == cluster.StateStreaming })
 }
 
+// decoding is a primary that logical slots can be made on.
+func decoding(t *testing.T) *Instance {
+	t.Helper()
+	p := bootstrapped(t)
+	stopFast(t, p)
+	p.with("wal_level", "logical")
+	startPrimary(t, p)
+	return p
+}
+
 // moveOn lets the consumer of the primary's slot read all there is, until the slot needs no WAL from before this call.
 func moveOn(t *testing.T, p *Instance) {
 	t.Helper()
@@ -45,10 +55,7 @@ func moveOn(t *testing.T, p *Instance) {
 // replayed, and gives the changes that were not confirmed after a promotion.
 func TestCopySlots(t *testing.T) {
 	t.Parallel()
-	p := bootstrapped(t)
-	stopFast(t, p)
-	p.with("wal_level", "logical")
-	startPrimary(t, p)
+	p := decoding(t)
 	ctx := within(t, 3*time.Minute)
 	must(t, p.SyncSlots(ctx, []SlotWant{{Name: "pg2"}}, nil))
 	must(t, p.CreateLogicalSlot(ctx, cdc))
@@ -132,10 +139,7 @@ func TestCopySlots(t *testing.T) {
 // The WAL that a copy needs is gone: it can never be moved any more, and that is told apart from other troubles.
 func TestBrokenLogicalSlot(t *testing.T) {
 	t.Parallel()
-	p := bootstrapped(t)
-	stopFast(t, p)
-	p.with("wal_level", "logical")
-	startPrimary(t, p)
+	p := decoding(t)
 	ctx := within(t, 3*time.Minute)
 	must(t, p.CreateLogicalSlot(ctx, cdc))
 	standby := standbyOf(t, p, "pg2")

@@ -323,6 +323,9 @@ func (w *World) acquired(a *agent) {
 	}
 	at, optime := a.m.dir.end(), min(truth.Status.Optime, v.Store.Status.Optime)
 	ruled := v.Limits.Sync.Mode.Active() && v.Store.Sync.Leader == a.m.name // it has all that was acknowledged since it led
+	if w.standbyRun && a.m.dir.continues(&w.remote.dir) {                   // on the history that counts: it lacks what the remote will send
+		ruled = true
+	}
 	if f := v.Store.Failover; (!f.Requested() || f.Switchover()) && !ruled && at+v.Limits.MaxLag < optime {
 		w.violate("V8", "%s won at %s, more than %d bytes behind %s", a.m.name, at, v.Limits.MaxLag, optime)
 	}

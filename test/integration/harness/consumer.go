@@ -12,10 +12,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/jackc/pgx/v5"
-
-	"github.com/regent-ha/regent/test/rig/rows"
 )
 
 // Consumer is an application that follows the changes of the numbered rows over a logical slot, with pg_recvlogical and test_decoding, from
@@ -162,25 +158,7 @@ func (r *Consumer) Has(t testing.TB, acks []Ack) {
 func (r *Consumer) Audit(t testing.TB, w *Writer) {
 	t.Helper()
 	r.Stop()
-	ctx, cancel := context.WithTimeout(context.Background(), Patience)
-	defer cancel()
-	conn, err := pgx.Connect(ctx, r.cluster.Leader().dsn())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer rows.HangUp(conn)
-	found, err := conn.Query(ctx, "select id from numbered")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ids, err := pgx.CollectRows(found, pgx.RowTo[int64])
-	if err != nil {
-		t.Fatal(err)
-	}
-	there := map[int64]bool{}
-	for _, id := range ids {
-		there[id] = true
-	}
+	there := r.cluster.rows(t)
 	acked := map[int64]bool{}
 	for _, a := range w.Acks() {
 		acked[a.ID] = true

@@ -119,9 +119,21 @@ func (w *Writer) Missing(t testing.TB, acks []Ack) (lost []Ack) {
 
 func (c *Cluster) missing(t testing.TB, acks []Ack) (lost []Ack) {
 	t.Helper()
+	have := c.rows(t)
+	for _, a := range acks {
+		if !have[a.ID] {
+			lost = append(lost, a)
+		}
+	}
+	return lost
+}
+
+// rows are the numbered rows that the leader has.
+func (c *Cluster) rows(t testing.TB) map[int64]bool {
+	t.Helper()
 	leader := c.Leader()
 	if leader == nil {
-		t.Fatal("no leader to compare the acknowledged rows with")
+		t.Fatal("no leader to ask which rows there are")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
@@ -142,10 +154,5 @@ func (c *Cluster) missing(t testing.TB, acks []Ack) (lost []Ack) {
 	for _, id := range ids {
 		have[id] = true
 	}
-	for _, a := range acks {
-		if !have[a.ID] {
-			lost = append(lost, a)
-		}
-	}
-	return lost
+	return have
 }
