@@ -29,7 +29,7 @@ func (m StopMode) signal() unix.Signal {
 // StopOptions says how to stop. All times count from the call.
 type StopOptions struct {
 	Mode              StopMode
-	Checkpoint        bool          // a CHECKPOINT first, so that the one at the end is short
+	Checkpoint        bool          // CHECKPOINTs first, until one is short, so that the one at the end is, too
 	CheckpointTimeout time.Duration // of it; 0: none but the limits below
 	BeforeStop        bool          // run the before_stop command
 	ImmediateAfter    time.Duration // then like Immediate; 0: never
@@ -44,7 +44,7 @@ type StopOptions struct {
 	OnSafe func()
 }
 
-// stopPoll is how often control file and processes are looked at while the server stops; its exit is an event.
+// stopPoll is how often processes are looked at while the server stops; its exit is an event, and so is a control file that is written.
 const stopPoll = 20 * time.Millisecond
 
 // Stop stops the server and returns when it and all its processes are gone; without a server it only makes sure
@@ -70,6 +70,8 @@ func (p *Instance) Stop(ctx context.Context, o StopOptions) error {
 	if g, err := p.glance(); err == nil {
 		s.before = g
 	}
+	written, unwatch := p.watchControl()
+	defer unwatch()
 	s.send(o.Mode.signal())
 	tick := time.NewTicker(stopPoll)
 	defer tick.Stop()
@@ -79,12 +81,21 @@ func (p *Instance) Stop(ctx context.Context, o StopOptions) error {
 			return s.finish(ctx)
 		case <-ctx.Done():
 			return fmt.Errorf("stop PostgreSQL: %w after %s; it goes on stopping", context.Cause(ctx), time.Since(begun).Round(time.Millisecond))
+		case <-written:
+			s.look()
 		case <-tick.C:
 			s.look()
 			s.escalate(ctx)
 		}
 	}
 }
+
+// What is written while a checkpoint runs is left to the one after it: so there is another one before the stop if the
+// first was longer than clients should wait.
+const (
+	checkpoints     = 2
+	shortCheckpoint = 300 * time.Millisecond
+)
 
 // prepareStop runs what belongs before the signal. None of it may hold up the stop past its limits, and a
 // failure is only logged: we were told to stop.
@@ -103,8 +114,15 @@ func (p *Instance) prepareStop(ctx context.Context, o StopOptions, begun time.Ti
 			limited, cancel = context.WithTimeout(ctx, o.CheckpointTimeout)
 			defer cancel()
 		}
-		if err := p.Checkpoint(limited); err != nil {
-			p.log.LogAttrs(ctx, slog.LevelWarn, "checkpoint before the stop was not finished; the stop takes longer", slog.Any("error", err))
+		for range checkpoints {
+			asked := time.Now()
+			if err := p.Checkpoint(limited); err != nil {
+				p.log.LogAttrs(ctx, slog.LevelWarn, "checkpoint before the stop was not finished; the stop takes longer", slog.Any("error", err))
+				break
+			}
+			if time.Since(asked) < shortCheckpoint {
+				break
+			}
 		}
 	}
 	if command := p.Settings().BeforeStop; o.BeforeStop && command != "" {
