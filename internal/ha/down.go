@@ -32,6 +32,8 @@ func (v *View) whileDown() Decision {
 // leaderDown brings the lock holder's PostgreSQL back, or lets somebody else lead.
 func (v *View) leaderDown() Decision {
 	switch {
+	case !v.standby() && v.outdated():
+		return v.again(OldTimeline, fmt.Sprintf("timeline %d, the cluster is on %d: whoever has more may lead", v.controlTimeline(), v.Store.History.ClusterTimeline()), ReleaseLeader{})
 	case v.Ended != nil && v.Ended.Name == JobSwitchover && v.since(v.Ended.At) < v.Limits.RetryTimeout && v.Store.Failover.Requested():
 		return v.handingOver(v.Ended.Checkpoint, v.Ended.Previous)
 	case v.standby():
@@ -40,8 +42,6 @@ func (v *View) leaderDown() Decision {
 		return v.again(SwitchoverAbandon, "nobody received our last WAL in time", v.clearFailover(), StartPrimary{})
 	case v.Unfenced != "":
 		return v.letOthersLead(v.Unfenced)
-	case v.outdated():
-		return v.again(OldTimeline, fmt.Sprintf("timeline %d, the cluster is on %d: whoever has more may lead", v.controlTimeline(), v.Store.History.ClusterTimeline()), ReleaseLeader{})
 	case v.Memory.GiveUp:
 		return v.letOthersLead("it was given up")
 	case v.ousted():

@@ -50,7 +50,7 @@ func (w *World) starting(a *agent) {
 	switch j.Name {
 	case ha.JobStart, ha.JobStartPrimary, ha.JobRecover:
 	case ha.JobSwitchover:
-		if took > max(a.limits.PrimaryStart, a.limits.TTL)+patience && w.now-a.since > int64(patience) {
+		if took > max(a.limits.PrimaryStart, a.limits.TTL)+patience && w.now-a.since > int64(patience) && w.reachesStore(a.m, patience) {
 			w.violate("V18", "%s keeps the lock and waits for its stop for %s", a.m.name, took)
 		}
 		return
@@ -109,7 +109,7 @@ func (w *World) unfounded(a *agent) {
 // couldLead is a member that the lock holder could find fit: it has stood by, in reach of everybody, for some time.
 func (w *World) couldLead(holder *Member) *Member {
 	s := w.peek()
-	if !w.net.steady(holder.place, w.storePlace, patience) || w.storeDown > 0 || w.storeBack > 0 && w.now-w.storeBack < int64(patience) || w.now < w.oracle.waived {
+	if !w.reachesStore(holder, patience) {
 		return nil
 	}
 	for _, m := range w.Members {

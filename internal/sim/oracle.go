@@ -264,7 +264,12 @@ func (w *World) stopsInOrder(m *Member) bool {
 		return false
 	}
 	able := a != nil && a.leaving && a.frozen == 0 && a.stuck == 0 && !m.paused() && w.now-a.since > int64(a.limits.TTL)
-	return able && w.net.steady(m.place, w.storePlace, a.limits.TTL+patience) && w.storeDown == 0 && (w.storeBack == 0 || w.now-w.storeBack > int64(patience)) && w.now >= w.oracle.waived
+	return able && w.reachesStore(m, a.limits.TTL+patience)
+}
+
+// reachesStore says whether a member has reached the store for that long, and the store has answered for some time.
+func (w *World) reachesStore(m *Member, long time.Duration) bool {
+	return w.net.steady(m.place, w.storePlace, long) && w.storeDown == 0 && (w.storeBack == 0 || w.now-w.storeBack > int64(patience)) && w.now >= w.oracle.waived
 }
 
 // leftBehind counts the rows that are lost with a new leader, each once, and returns the last one, and the last one of synchronous mode.

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"encoding/xml"
 	"errors"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -149,6 +151,28 @@ func TestRender(t *testing.T) {
 	f.complete = false
 	if !strings.Contains(render(f, r), "interrupted") {
 		t.Error("an interrupted run is not called so")
+	}
+}
+
+// Every outage is a dot of its system, at its place, and every failure a cross.
+func TestPlot(t *testing.T) {
+	r := newResults()
+	r.add(key{"switchover", "quick", "Regent"}, 1)
+	r.add(key{"switchover", "quick", "Regent"}, 0.0001)
+	r.add(key{"node", "quick", "Patroni"}, 20)
+	r.fail(key{"node", "quick", "Patroni"}, errors.New("nobody leads"))
+	r.add(key{"cpu", "quick", "Regent"}, 5)
+	got := plot(facts{rounds: 2, settings: allSettings}, r)
+	if err := xml.Unmarshal([]byte(got), new(struct{})); err != nil {
+		t.Errorf("have %v in\n%s", err, got)
+	}
+	for want, n := range map[string]int{"fill-opacity": 3, "✕": 1, "at switchover, quick": 1, "at switchover, default": 0, "Regent 1.00 s": 1} {
+		if have := strings.Count(got, want); have != n {
+			t.Errorf("%q: have it %d times, want %d, in\n%s", want, have, n, got)
+		}
+	}
+	if a, b, c := across(0.01), across(1), across(100); a != plotLeft || c != plotWidth-plotRight || math.Abs(b-(a+c)/2) > 0.01 {
+		t.Errorf("have 0.01, 1 and 100 s at %g, %g, %g, want them at equal distances", a, b, c)
 	}
 }
 

@@ -28,7 +28,7 @@ type options struct {
 	quick             bool
 	cases, only       []string
 	settings          []settings
-	out               string
+	out, plot         string
 	patroni           string
 	cache             string
 	regent, etcd, bin string
@@ -46,6 +46,7 @@ func parse(args []string) (o options, err error) {
 	groups := f.String("settings", "default,quick", "which groups of settings")
 	only := f.String("only", "", "regent or patroni, instead of both")
 	f.StringVar(&o.out, "out", "", "a file to write the table to as well")
+	f.StringVar(&o.plot, "plot", "", "a file for a plot of the outages (SVG)")
 	f.StringVar(&o.patroni, "patroni", "auto", "host: this system's Patroni and PostgreSQL; chroot: those of a Debian "+suite+" that is fetched once; auto: chroot if it can be had")
 	f.StringVar(&o.cache, "cache", ".cache/bench", "where that is kept")
 	f.StringVar(&o.regent, "regent", "", "the regent program, static (default: built from the source)")
@@ -184,6 +185,9 @@ func benchmark(ctx context.Context, o options, root string) (err error) {
 	fmt.Print(text)
 	if o.out != "" {
 		err = errors.Join(err, os.WriteFile(o.out, []byte(text), 0o644))
+	}
+	if o.plot != "" {
+		err = errors.Join(err, os.WriteFile(o.plot, []byte(plot(f, b.results)), 0o644))
 	}
 	if ctx.Err() != nil {
 		return errors.Join(err, errors.New("the run was interrupted; nothing is left running"))
