@@ -41,7 +41,7 @@ func run() int {
 	root.AddCommand(program.Commands()...)
 	if name == "regent" {
 		root.Short = "Automated failover for PostgreSQL"
-		root.AddCommand(append(program.Own(), agentCommand(), validateCommand(), kubernetesCommand(), generateCommand(), simulateCommand(), demo.Command())...)
+		root.AddCommand(append(program.Own(), agentCommand(), validateCommand(), kubernetesCommand(), generateCommand(), simulateCommand(), proxyCommand(), demo.Command())...)
 	}
 	return ctl.Run(ctx, root, os.Args[1:], os.Stderr)
 }

@@ -130,11 +130,7 @@ func site(file *config.File, o ctl.Options) (*ctl.Site, error) {
 	}
 	scope, _ := doc.Get("scope").(string)
 	group := citusGroup(doc)
-	// Clusters can be looked at without a member of one's own: what only an agent must have is made up.
-	for _, need := range [][]string{{"name"}, {"scope"}, {"restapi", "listen"}, {"postgresql", "data_dir"}, {"postgresql", "listen"}} {
-		makeUp(doc, need)
-	}
-	settings, err := (&config.File{Document: doc}).Settings()
+	settings, err := withoutMember(doc)
 	if err != nil {
 		return nil, err
 	}
@@ -166,6 +162,15 @@ func site(file *config.File, o ctl.Options) (*ctl.Site, error) {
 			return nil, errors.New("not supported yet; name one with --group")
 		},
 	}, nil
+}
+
+// withoutMember reads a configuration for whoever is no member: clusters can be looked at without one of one's own, so what only an agent must
+// have is made up.
+func withoutMember(doc *config.Map) (config.Settings, error) {
+	for _, need := range [][]string{{"name"}, {"scope"}, {"restapi", "listen"}, {"postgresql", "data_dir"}, {"postgresql", "listen"}} {
+		makeUp(doc, need)
+	}
+	return (&config.File{Document: doc}).Settings()
 }
 
 // fsyncs asks the servers of an etcd how fast their disks are; nil: the store is none, or its servers are not known by address.

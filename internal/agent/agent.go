@@ -78,6 +78,7 @@ type Agent struct {
 	observation singleflight.Group
 	jobs        *jobs
 	scheduled   *schedule
+	routers     routers
 
 	// The driver's own, touched by its goroutine only.
 	loop         loop.Loop

@@ -111,6 +111,9 @@ type Control interface {
 	Peers(ctx context.Context, members []cluster.Member) map[string]PeerStatus
 	// AcceptFailsafe promises a leader that has lost the store not to take the lock for that long, or says why not (rest-api.md section 10).
 	AcceptFailsafe(h Heartbeat) (Promise, error)
+	// Route counts in a proxy that sends clients who write here. told is closed when PostgreSQL is about to stop on purpose: the stop waits until
+	// all have called leave, a second at most. ok is false while one is under way.
+	Route() (told <-chan struct{}, leave func(), ok bool)
 	// Why explains the election and the last decisions, now or at a past moment (zero: now).
 	Why(ctx context.Context, at time.Time, limit int) (WhyReport, error)
 }

@@ -180,7 +180,10 @@ func (a *Agent) restart(ctx context.Context, r ha.RestartPostgres, f basis, p po
 	if f.postgres.Queried && !f.postgres.InRecovery {
 		role, mode = cluster.Primary, postgres.AsPrimary
 	}
-	if err := a.pg.Stop(ctx, postgres.StopOptions{Mode: postgres.Fast, Checkpoint: true, BeforeStop: true, SendersAfter: senderPatience}); err != nil {
+	defer a.routers.over()
+	if err := a.pg.Stop(ctx, postgres.StopOptions{
+		Mode: postgres.Fast, Checkpoint: true, BeforeStop: true, BeforeSignal: a.tellRouters, SendersAfter: senderPatience,
+	}); err != nil {
 		return err
 	}
 	if mode == postgres.AsPrimary {
@@ -250,8 +253,9 @@ const senderPatience = 30 * time.Second
 func (a *Agent) stopForSwitchover(f basis) jobWork {
 	return func(ctx context.Context, _ postgres.Progress) (loop.JobEnded, error) {
 		var ended loop.JobEnded
+		defer a.routers.over()
 		err := a.pg.Stop(ctx, postgres.StopOptions{
-			Mode: postgres.Fast, Checkpoint: true, BeforeStop: true, SendersAfter: senderPatience,
+			Mode: postgres.Fast, Checkpoint: true, BeforeStop: true, BeforeSignal: a.tellRouters, SendersAfter: senderPatience,
 			OnShutdownCheckpoint: func(checkpoint, previous cluster.LSN) {
 				a.tell(loop.ShutdownCheckpoint{Checkpoint: checkpoint, Previous: previous})
 				ended.Ended.Checkpoint, ended.Ended.Previous = checkpoint, previous
@@ -276,7 +280,8 @@ func (a *Agent) demote(ctx context.Context, d ha.Demote) error {
 		left := max(d.Until.Sub(a.clock()), 0)
 		o.Mode, o.ImmediateAfter, o.KillAfter = postgres.Fast, left/2+time.Millisecond, left*3/4+time.Millisecond
 	default:
-		o.Mode, o.BeforeStop, o.SendersAfter = postgres.Fast, true, senderPatience
+		o.Mode, o.BeforeStop, o.BeforeSignal, o.SendersAfter = postgres.Fast, true, a.tellRouters, senderPatience
+		defer a.routers.over()
 	}
 	o.Checkpoint = d.Mode == ha.ToStandby
 	if err := a.pg.Stop(ctx, o); err != nil {

@@ -42,7 +42,7 @@ var allowed = map[string][]string{
 	"internal/metrics":      {"internal/cluster", "internal/dcs"},
 	"internal/operator":     {"api", "client", "internal/cluster"},
 	"internal/postgres":     {"internal/cluster"},
-	"internal/proxy":        {"client", "internal/cluster"},
+	"internal/proxy":        {"client", "internal/cluster", "internal/dcs"},
 	"internal/quorum":       {"internal/cluster"},
 	"internal/rest":         {"internal/agent", "internal/dcs", "internal/cluster", "internal/config", "internal/metrics", "internal/ha"},
 	"internal/sim":          {"internal/loop", "internal/ha", "internal/quorum", "internal/cluster", "internal/dcs", "internal/dcs/memory", "internal/postgres", "internal/config"},

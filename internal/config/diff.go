@@ -26,7 +26,7 @@ type Change struct {
 var agentRestart = []string{"name", "scope", "namespace", "thread_pool_size", "thread_stack_size", "restapi.request_queue_size",
 	"restapi.thread_pool_size", "citus", "consul", "etcd", "etcd3", "exhibitor", "kubernetes", "raft", "zookeeper",
 	"postgresql.data_dir", "postgresql.config_dir", "postgresql.config_base_name", "postgresql.bin_dir", "postgresql.pgpass",
-	"postgresql.database", "regent"}
+	"postgresql.database", "regent", "proxy"}
 
 // reloadable are the exceptions inside of those.
 var reloadable = []string{"etcd3.username", "etcd3.password",

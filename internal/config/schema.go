@@ -26,6 +26,7 @@ func root(v *validation, path string, value any) {
 		optional("citus", object(required("database", isText), required("group", between(0, unlimited, "")))),
 		required("postgresql", postgresSchema), optional("watchdog", watchdogSchema), optional("tags", tagSchema),
 		optional("regent", object(optional("journal_dir", isText), optional("guard", fencingModes))),
+		optional("proxy", proxySchema),
 	}
 	openObject(before...)(v, path, m)
 	if slices.ContainsFunc(dcsSections, func(s string) bool { return m.Get(s) != nil }) {
@@ -351,3 +352,7 @@ func tagSchema(v *validation, path string, value any) {
 		}
 	}
 }
+
+// proxySchema is of what runs beside the agent or elsewhere; its ports are looked at by nobody but the proxy.
+var proxySchema = object(optional("listen", simple), optional("replicas", simple), optional("status", simple),
+	optional("max_lag", between(0, unlimited, "B")), optional("hold", between(0, 3600, "s")), optional("max_held", between(1, 1<<20, "")))

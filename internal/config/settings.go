@@ -21,6 +21,7 @@ type Settings struct {
 	Tags      cluster.Tags // what this member says about itself, as written; Tags.Effective is what it publishes
 	Log       Log
 	Regent    Regent
+	Proxy     Proxy
 }
 
 // Credential is a name with a password; both are needed (config.md 2.2).
@@ -247,4 +248,14 @@ type Log struct {
 type Regent struct {
 	JournalDir string // journal of decisions; default "<data_dir>/../<name>-journal"
 	Guard      string // the second process that kills PostgreSQL when the lock runs out: off, automatic, required; default automatic
+}
+
+// Proxy is what `regent proxy` reads, a section of our own.
+type Proxy struct {
+	Listen   string        // host:port that leads to the primary; empty: none
+	Replicas string        // host:port that leads to the replicas; empty: none
+	MaxLag   int64         // bytes that a replica may be behind; default -1: any
+	Status   string        // host:port of the status over HTTP; empty: none
+	Hold     time.Duration // how long a client waits while there is none; default 30 s; a longer one hides longer outages from clients
+	MaxHeld  int           // how many wait at once; default 1000
 }

@@ -89,6 +89,7 @@ func readSettings(d *Map) (s Settings, err error) {
 	s.Log = readLog(d.Map("log"))
 	s.Regent.JournalDir = word(d.Map("regent"), "journal_dir", s.beside("-journal"))
 	s.Regent.Guard = guardMode(d.Map("regent"))
+	s.Proxy = readProxy(d.Map("proxy"))
 	s.DCS, err = readDCS(d)
 	if s.DCS.Kind == Embedded && s.DCS.Embed.DataDir == "" {
 		s.DCS.Embed.DataDir = s.beside("-etcd")
@@ -420,4 +421,19 @@ func readLog(m *Map) Log {
 		l.Fields = logFields(defaultLogFormat)
 	}
 	return l
+}
+
+func readProxy(m *Map) Proxy {
+	lag, ok := parseInt(m.Get("max_lag"), "B")
+	if !ok || lag < 0 {
+		lag = -1
+	}
+	return Proxy{
+		Listen:   word(m, "listen", ""),
+		Replicas: word(m, "replicas", ""),
+		MaxLag:   lag,
+		Status:   word(m, "status", ""),
+		Hold:     time.Duration(min(max(number(m, "hold", 30), 0), 3600)) * time.Second,
+		MaxHeld:  int(min(max(number(m, "max_held", 1000), 1), 1<<20)),
+	}
 }

@@ -39,6 +39,7 @@ func TestDefaults(t *testing.T) {
 		Watchdog: Watchdog{Mode: "automatic", Device: "/dev/watchdog", SafetyMargin: 5 * time.Second, Driver: "default"},
 		Log:      Log{Type: "plain", Level: "INFO", Format: logPieces(defaultLogFormat), Fields: logFields(defaultLogFormat), FileNum: 4, FileSize: 25000000, Loggers: map[string]string{}},
 		Regent:   Regent{JournalDir: "/pg/n1-journal", Guard: "automatic"},
+		Proxy:    Proxy{MaxLag: -1, Hold: 30 * time.Second, MaxHeld: 1000},
 	}
 	// an empty mapping of methods and an absent one are the same
 	if fmt.Sprintf("%#v", s) != fmt.Sprintf("%#v", want) {
@@ -56,6 +57,8 @@ func TestSettings(t *testing.T) {
 		{"watchdog required", "watchdog: {mode: Require}", func(s Settings) any { return s.Watchdog.Mode }, "required"},
 		{"watchdog of another word is off", "watchdog: {mode: on}", func(s Settings) any { return s.Watchdog.Mode }, "off"},
 		{"guard off is a boolean", "regent: {guard: off}", func(s Settings) any { return s.Regent.Guard }, "off"},
+		{"proxy", "proxy: {listen: ':5000', replicas: ':5001', status: ':8009', max_lag: 16MB, hold: 2min, max_held: 7}", func(s Settings) any { return s.Proxy },
+			Proxy{Listen: ":5000", Replicas: ":5001", Status: ":8009", MaxLag: 16 << 20, Hold: 2 * time.Minute, MaxHeld: 7}},
 		{"guard required", "regent: {guard: required}", func(s Settings) any { return s.Regent.Guard }, "required"},
 		{"a typo leaves the guard on", "regent: {guard: offf}", func(s Settings) any { return s.Regent.Guard }, "automatic"},
 		{"half of the ttl", "watchdog: {safety_margin: -1}", func(s Settings) any { return s.Watchdog.HalfTTL }, true},

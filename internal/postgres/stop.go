@@ -36,6 +36,8 @@ type StopOptions struct {
 	KillAfter         time.Duration // then kill the postmaster and all its children; 0: never
 	SendersAfter      time.Duration // from the shutdown checkpoint on: walsenders that still wait for their standbys are ended; 0: never
 
+	// BeforeSignal is called last before the server is told to stop; nil: nothing is.
+	BeforeSignal func(ctx context.Context)
 	// OnShutdownCheckpoint is called once, as soon as the control data reports a clean shutdown, though the postmaster
 	// may still run (it archives, or waits for a walsender). checkpoint is the shutdown checkpoint's position;
 	// previous that of the WAL switch right before it if there is one, else the same (ha.md 2.19).
@@ -129,6 +131,9 @@ func (p *Instance) prepareStop(ctx context.Context, o StopOptions, begun time.Ti
 		if err := p.RunHook(ctx, command); err != nil {
 			p.log.LogAttrs(ctx, slog.LevelWarn, "before_stop did not succeed; stopping all the same", slog.Any("error", err))
 		}
+	}
+	if o.BeforeSignal != nil {
+		o.BeforeSignal(ctx)
 	}
 }
 

@@ -29,6 +29,7 @@ type fake struct {
 	calls    []string
 	restart  func(agent.RestartRequest) error
 	requests func(*fake, cluster.Failover) // what the cluster does about a failover key
+	told     chan struct{}                 // closed: PostgreSQL is about to stop; nil: it is stopping
 	conflict int                           // so many writes of the configuration come too late
 }
 
@@ -48,6 +49,12 @@ func (f *fake) Status() *agent.Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.status
+}
+
+func (f *fake) Route() (told <-chan struct{}, leave func(), ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.told, func() { f.note("left") }, f.told != nil
 }
 
 func (f *fake) Observed(context.Context, time.Duration) *agent.Status { return f.Status() }

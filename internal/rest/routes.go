@@ -18,6 +18,7 @@ var documents = map[string]handler{
 	"/failsafe":  (*Server).failsafe,
 	"/metrics":   (*Server).metrics,
 	"/why":       (*Server).why,
+	"/routing":   (*Server).routing,
 }
 
 // actions change something. All of them pass the access rules first (rest-api.md section 11).

@@ -54,6 +54,7 @@ type Server struct {
 	lastFacts atomic.Pointer[facts]
 	names     nameCache
 	listeners chan net.Listener // the newest one, for Serve to take up
+	closing   chan struct{}     // closed when Serve ends, for answers that would go on
 
 	mu       sync.Mutex // guards what follows: Reload and Serve
 	listener net.Listener
@@ -62,7 +63,7 @@ type Server struct {
 
 // New opens the listener and loads certificates; it answers nothing before Serve.
 func New(cfg Config, ctl agent.Control, log *slog.Logger) (*Server, error) {
-	s := &Server{control: ctl, log: log, clock: boottime.Now, wall: time.Now, bodyTime: bodyTime, listeners: make(chan net.Listener, 1)}
+	s := &Server{control: ctl, log: log, clock: boottime.Now, wall: time.Now, bodyTime: bodyTime, listeners: make(chan net.Listener, 1), closing: make(chan struct{})}
 	s.reads = &reads{read: ctl.Snapshot}
 	rules, err := newRules(cfg, ctl.Status(), log)
 	if err != nil {
@@ -82,6 +83,7 @@ func New(cfg Config, ctl agent.Control, log *slog.Logger) (*Server, error) {
 		ConnState:         connState,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
+	s.http.RegisterOnShutdown(func() { close(s.closing) })
 	return s, nil
 }
 

@@ -38,6 +38,7 @@ type Cluster struct {
 	scope   string
 	binDir  string
 	options Options
+	address string // of the store
 }
 
 // Keys is a store for looking at it.
@@ -57,7 +58,7 @@ func New(t testing.TB, o Options) *Cluster {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &Cluster{t: t, Consul: server, dir: dir, scope: scope, binDir: pg.BinDir, options: o}
+	c := &Cluster{t: t, Consul: server, dir: dir, scope: scope, binDir: pg.BinDir, options: o, address: address}
 	if o.ZooKeeper {
 		c.Keys, err = zookeeper.Open(t.Context(), zookeeper.Config{Servers: []string{address}, Namespace: "service", Scope: scope, Log: etcdtest.Quiet})
 	} else if o.Consul {
