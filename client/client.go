@@ -180,7 +180,7 @@ func (c *Client) Health(ctx context.Context, path string) (code int, s *Status, 
 	if err != nil {
 		return 0, nil, err
 	}
-	s = &Status{}
+	s = &Status{Waives: a.header.Get("Regent-Counts-On") == "nobody"}
 	if err := a.decode(s); err != nil {
 		if a.code != http.StatusOK && a.code != http.StatusServiceUnavailable {
 			return a.code, nil, a.err()

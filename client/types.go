@@ -42,6 +42,8 @@ type Status struct {
 		Name    string `json:"name"`
 	} `json:"patroni"`
 	Regent *Regent `json:"regent"` // nil: the member is Patroni's
+
+	Waives bool `json:"-"` // failsafe mode: it counts on no promise that was given before it answered; only from GET /patroni
 }
 
 // Xlog is where a member is in the WAL: Location on a primary, the others on a standby.

@@ -124,13 +124,14 @@ func restConfig(s *config.Settings, m *metrics.Metrics) rest.Config {
 
 // peers asks other members for their status over REST.
 type peers struct {
+	scope   string
 	mu      sync.Mutex
 	options client.Options
 	clients map[string]*client.Client // by URL
 }
 
 func newPeers(s *config.Settings) (*peers, error) {
-	p := &peers{}
+	p := &peers{scope: s.Scope}
 	return p, p.configure(s)
 }
 
@@ -180,6 +181,7 @@ func (p *peers) ask(ctx context.Context, m cluster.Member) agent.PeerStatus {
 		Alive: true, Reachable: s.Reachable(), Primary: s.Reachable() && s.IsPrimary(), Position: cluster.LSN(s.Position()), Timeline: cluster.Timeline(s.Timeline),
 		NoFailover: s.Tags.NoFailover(), Priority: s.Tags.FailoverPriority(), WatchdogFailed: s.WatchdogFailed,
 	}
+	a.Waives = s.Waives && s.Patroni.Name == m.Name && s.Patroni.Scope == p.scope // an address may have become somebody else's
 	if s.DCSLastSeen > 0 {
 		a.DCSLastSeen = time.Unix(s.DCSLastSeen, 0)
 	}

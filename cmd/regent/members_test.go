@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/regent-ha/regent/internal/cluster"
 	"github.com/regent-ha/regent/internal/config"
 )
 
@@ -114,5 +115,33 @@ func TestClientCertificates(t *testing.T) {
 	}
 	if _, err := newPeers(&config.Settings{CTL: config.CTL{CertFile: "/nowhere"}}); err == nil {
 		t.Error("members ask one another without the certificate that they were given")
+	}
+}
+
+// Whose promises count is said by the member that is meant only: an address may have become somebody else's.
+func TestWhoWaives(t *testing.T) {
+	for name, c := range map[string]struct {
+		header, body string
+		want         bool
+	}{
+		"the member that is meant":  {"nobody", `{"patroni": {"scope": "demo", "name": "pg2"}}`, true},
+		"one that counts on us":     {"", `{"patroni": {"scope": "demo", "name": "pg2"}}`, false},
+		"another member":            {"nobody", `{"patroni": {"scope": "demo", "name": "pg3"}}`, false},
+		"a member of another scope": {"nobody", `{"patroni": {"scope": "other", "name": "pg2"}}`, false},
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if c.header != "" {
+				w.Header().Set("Regent-Counts-On", c.header)
+			}
+			io.WriteString(w, c.body)
+		}))
+		p, err := newPeers(&config.Settings{Scope: "demo"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := p.ask(t.Context(), cluster.Member{Name: "pg2", APIURL: server.URL + "/patroni"}); !s.Alive || s.Waives != c.want {
+			t.Errorf("%s: have %+v, want waives %t", name, s, c.want)
+		}
+		server.Close()
 	}
 }

@@ -221,7 +221,7 @@ func (a *Agent) poll(ctx context.Context, members []cluster.Member, ttl time.Dur
 	for name, s := range a.Peers(ctx, members) {
 		p.Answers[name] = ha.Answer{
 			Reachable: s.Reachable, Primary: s.Primary, Position: s.Position, Timeline: s.Timeline,
-			NoFailover: s.NoFailover, WatchdogFailed: s.WatchdogFailed, Priority: s.Priority,
+			NoFailover: s.NoFailover, WatchdogFailed: s.WatchdogFailed, Priority: s.Priority, Waives: s.Waives,
 			Isolated: !s.DCSLastSeen.IsZero() && time.Since(s.DCSLastSeen) > ttl,
 		}
 	}

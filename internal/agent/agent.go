@@ -175,6 +175,7 @@ func (a *Agent) Run(ctx, hard context.Context) error {
 	// An agent before us may have told PostgreSQL to promote. If it did not, the first look shows that.
 	a.loop.Memory.Promoting = a.fencing.inherited()
 	a.began = a.clock()
+	a.keeper.begin(a.began)
 	a.remindOfPromises()
 	g, work := errgroup.WithContext(work)
 	g.Go(func() error { return a.fencing.guard.Run(work) })

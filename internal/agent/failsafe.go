@@ -61,6 +61,9 @@ func (a *Agent) AcceptFailsafe(h Heartbeat) (Promise, error) {
 	return Promise{For: s.Timing.TTL, At: s.Postgres.Position()}, nil
 }
 
+// Waives says whether this member counts on no promise that was given before now.
+func (a *Agent) Waives() bool { return a.keeper.waives() }
+
 // askCircle asks all members side by side. A leader whose members are all gone is not let go on: each one listed must agree.
 func (a *Agent) askCircle(ask Agree) func(context.Context, *loop.Round) time.Duration {
 	return func(ctx context.Context, r *loop.Round) time.Duration {

@@ -166,6 +166,21 @@ func (k *keeper) ask(ctx context.Context, request loop.Request, held dcs.Lock, l
 	}
 }
 
+// begin says that this agent begins its work: what it does not remember was not its own.
+func (k *keeper) begin(now time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.lease.Began = now
+}
+
+// waives says whether this member counts on no promise that was given before now.
+func (k *keeper) waives() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.configure()
+	return k.lease.Waives(k.clock())
+}
+
 // heartbeat asks all members to let us lead on while the store does not confirm the lock (ha.md 2.18). It waits neither for the store nor for
 // the loop, and ends with what the loop answers for.
 func (k *keeper) heartbeat(ctx context.Context) error {

@@ -114,6 +114,8 @@ type Control interface {
 	// Route counts in a proxy that sends clients who write here. told is closed when PostgreSQL is about to stop on purpose: the stop waits until
 	// all have called leave, a second at most. ok is false while one is under way.
 	Route() (told <-chan struct{}, leave func(), ok bool)
+	// Waives says whether this member counts on no such promise that was given before now.
+	Waives() bool
 	// Why explains the election and the last decisions, now or at a past moment (zero: now).
 	Why(ctx context.Context, at time.Time, limit int) (WhyReport, error)
 }
@@ -130,6 +132,7 @@ type PeerStatus struct {
 	Priority       int
 	WatchdogFailed bool
 	DCSLastSeen    time.Time
+	Waives         bool // it counts on no promise from before (failsafe mode)
 }
 
 // WhyReport answers `regent why`.

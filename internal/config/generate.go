@@ -54,7 +54,7 @@ var generatedOrder = slices.Concat([]string{"scope", "namespace", "name", "log",
 var explained = map[string]string{
 	"bootstrap:": "Read once, by the member that makes the cluster.",
 	"  dcs:": "The first dynamic configuration, which all members share. Later it is changed with patronictl edit-config.\n" +
-		"ttl must be at least loop_wait + 2*retry_timeout.",
+		"ttl must be at least loop_wait + 2*retry_timeout. Where etcd runs inside the agents, failsafe_mode is on unless it stands here as false.",
 	"tags:": "What this member says about itself.",
 }
 

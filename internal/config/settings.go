@@ -110,7 +110,7 @@ type Embed struct {
 // Bootstrap is how the first member makes the cluster (config.md 2.5); read once.
 type Bootstrap struct {
 	Present       bool                  // there is such a section: this member may initialise a cluster
-	DCS           cluster.DynamicConfig // first dynamic document, verbatim and in order; null when absent
+	DCS           cluster.DynamicConfig // first dynamic document, verbatim and in order, and failsafe_mode with the embedded etcd; null when absent
 	Method        string                // "initdb", or a custom method that has a command; default initdb
 	Initdb        []Option
 	Custom        *CustomBootstrap // of Method; nil for initdb

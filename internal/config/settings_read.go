@@ -94,7 +94,23 @@ func readSettings(d *Map) (s Settings, err error) {
 	if s.DCS.Kind == Embedded && s.DCS.Embed.DataDir == "" {
 		s.DCS.Embed.DataDir = s.beside("-etcd")
 	}
+	if s.DCS.Kind == Embedded && s.Bootstrap.Present {
+		s.Bootstrap.DCS = goingOn(s.Bootstrap.DCS)
+	}
 	return s, err
+}
+
+// goingOn is the first dynamic document of a cluster whose store is in its members: what the store loses they may lose, too, and they are there to agree
+// that the primary goes on without it (ADR 25). Whoever says something about it keeps their word.
+func goingOn(d cluster.DynamicConfig) cluster.DynamicConfig {
+	if _, said := d.Document.Get("failsafe_mode"); said {
+		return d
+	}
+	if !d.Usable {
+		d = cluster.DynamicConfig{Document: cluster.Value{Kind: cluster.Object}, Usable: true}
+	}
+	d.Document = d.Document.Set(cluster.Flag(true), "failsafe_mode")
+	return d
 }
 
 // beside is a directory next to the data directory: on the same disk, and not touched by a clone.

@@ -76,8 +76,15 @@ func TestSettings(t *testing.T) {
 			"[{Name:a Command:a KeepData:false NoParams:false NoLeader:true Arguments:[--retries=2 --no_leader=True]} " +
 				"{Name:b Command:c KeepData:true NoParams:true NoLeader:false Arguments:[--x=y]} {Name:other Command:d KeepData:false NoParams:false NoLeader:false Arguments:[]}]"},
 		{"method without a command is initdb", "bootstrap: {method: m, m: {}}", func(s Settings) any { return s.Bootstrap.Method }, "initdb"},
-		{"first document stays in order", "bootstrap: {dcs: {ttl: 20, a: [1, {z: 1, b: on}]}}",
+		{"first document stays in order", "bootstrap: {dcs: {ttl: 20, a: [1, {z: 1, b: on}]}}\netcd3: {host: a}",
 			func(s Settings) any { return string(s.Bootstrap.DCS.Document.Encode()) }, `{"ttl":20,"a":[1,{"z":1,"b":true}]}`},
+		{"... with failsafe mode where the members are the store", "bootstrap: {dcs: {ttl: 20}}\nraft: {self_addr: 'a:1'}",
+			func(s Settings) any { return string(s.Bootstrap.DCS.Document.Encode()) }, `{"ttl":20,"failsafe_mode":true}`},
+		{"... also without a word", "bootstrap: {initdb: []}", func(s Settings) any { return string(s.Bootstrap.DCS.Document.Encode()) }, `{"failsafe_mode":true}`},
+		{"... unless they do not want it", "bootstrap: {dcs: {failsafe_mode: off, ttl: 20}}\nraft: {self_addr: 'a:1'}",
+			func(s Settings) any { return string(s.Bootstrap.DCS.Document.Encode()) }, `{"failsafe_mode":false,"ttl":20}`},
+		{"... and not with a store elsewhere", "bootstrap: {initdb: []}\netcd3: {host: a}", func(s Settings) any { return s.Bootstrap.DCS.Usable }, false},
+		{"... and not where nobody bootstraps", "raft: {self_addr: 'a:1'}", func(s Settings) any { return s.Bootstrap.DCS.Usable }, false},
 		{"etcd url", "etcd3: {url: 'https://u:p@h', hosts: ignored}",
 			func(s Settings) any {
 				return fmt.Sprint(s.DCS.Etcd.Hosts, s.DCS.Etcd.Protocol, s.DCS.Etcd.Username, s.DCS.Etcd.Password.Reveal())

@@ -55,6 +55,7 @@ bootstrap:
     loop_wait: {{s .LoopWait}}
     retry_timeout: {{s .Retry}}
     maximum_lag_on_failover: 1048576
+    failsafe_mode: true # as wherever the members bring the store themselves
     postgresql:
       use_pg_rewind: true
       parameters:

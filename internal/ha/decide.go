@@ -16,6 +16,7 @@ func Decide(v View) Decision {
 	before := v
 	d := before.unbound(v.next())
 	v.warnOfSlots(&d)
+	before.askWaivers(&d)
 	d.Circle = v.circle(&d)
 	return d
 }
@@ -76,6 +77,7 @@ func (v *View) remember() {
 	v.rememberSlots()
 	v.rememberCopies()
 	v.rememberFailsafe()
+	v.rememberWaived()
 	if v.Store == nil {
 		m.Leaderless = time.Time{} // nobody knows; it counts from when we see it again
 	} else {

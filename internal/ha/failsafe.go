@@ -114,17 +114,57 @@ func (v *View) listed() string {
 }
 
 // bound is how long a leader that has lost the store may count on us (ha.md A-6, G19). An agent that has just started does not know what was
-// promised before; who had a primary has promised nothing.
+// promised before, unless nobody counts on it; who had a primary has promised nothing.
 func (v *View) bound() time.Duration {
 	until := v.Lock.Bound
 	standby := v.Postgres.StandbySignal || v.Postgres.Dir != cluster.DirPresent || v.Postgres.Queried && v.Postgres.InRecovery
-	if standby && v.Fresh.After(until) {
+	if standby && v.Fresh.After(until) && !v.waived() {
 		until = v.Fresh
 	}
 	if until.IsZero() {
 		return 0
 	}
 	return until.Sub(v.Now)
+}
+
+// rememberWaived keeps who has said, since this agent began, that it counts on no promise from before.
+func (v *View) rememberWaived() {
+	m := &v.Memory
+	if !v.Fresh.After(v.Now) {
+		m.Waived = nil
+		return
+	}
+	if v.Poll == nil {
+		return
+	}
+	for _, name := range v.answered() {
+		if v.Poll.Answers[name].Waives && !slices.Contains(m.Waived, name) {
+			m.Waived = append(slices.Clone(m.Waived), name)
+		}
+	}
+}
+
+// waived says whether nobody who may lead without the store counts on what the agent before us may have promised. Whoever does is listed.
+func (v *View) waived() bool {
+	if v.Store == nil || len(v.Store.Failsafe) == 0 {
+		return false
+	}
+	for name := range v.Store.Failsafe {
+		if name != v.Self && !slices.Contains(v.Memory.Waived, name) {
+			return false
+		}
+	}
+	return true
+}
+
+// unsure says whether we are bound only because we do not know what was promised before.
+func (v *View) unsure() bool { return v.bound() > 0 && !v.Lock.Bound.After(v.Now) }
+
+// askWaivers lets a fresh agent that follows a leader find out whether it is bound, before anybody wants it to lead.
+func (v *View) askWaivers(d *Decision) {
+	if d.Reason == Following && v.unsure() && (v.Poll == nil || v.since(v.Poll.At) >= pollAge) {
+		d.Actions = append([]Action{AskPeers{v.peers()}}, d.Actions...)
+	}
 }
 
 func (v *View) failsafeGate() Gate {
@@ -139,7 +179,9 @@ func (v *View) promiseGate() Gate {
 	if left <= 0 {
 		return gate(Promised, true, "nothing is promised", "no leader that may count on us")
 	}
-	return gate(Promised, false, fmt.Sprintf("a leader without the store may count on us for another %s", left.Round(time.Second)), "none")
+	g := gate(Promised, false, fmt.Sprintf("a leader without the store may count on us for another %s", left.Round(time.Second)), "none")
+	g.Unknown = v.unsure() && (v.Poll == nil || v.since(v.Poll.At) >= pollAge)
+	return g
 }
 
 // unbound is the last look at a decision: none takes the lock against a promise, or as a member that the leader of before need not ask.
@@ -157,6 +199,10 @@ func (v *View) unbound(d Decision) Decision {
 		case g.Reason == NotInFailsafe && v.leader() == v.Self && !v.Limits.Paused:
 			// By a request that came late. While the key bears our name nobody else can lead.
 			return v.again(g.Reason, "the lock bears our name, and "+g.Value+": take it to release it", AcquireLeader{}, ReleaseLeader{})
+		case g.Unknown:
+			w := v.again(g.Reason, "does anybody count on us? It would "+string(d.Reason), AskPeers{v.peers()})
+			w.Gates = d.Gates
+			return w
 		default:
 			w := v.soon(time.Second, g.Reason, g.Value+"; it would "+string(d.Reason))
 			w.Gates = d.Gates

@@ -27,7 +27,7 @@ import (
 //	standby    NAME sync|quorum|async|potential at=0/5000060 state=streaming priority= (a WAL sender's row; priority by the state)
 //	lock       none | refused | held left=20s agreed asked-ago=2s bound=5s fresh=5s (left may be negative)     default: held when the store says so
 //	postgres   replica|primary|down|silent|starting|refusing|failing|empty|missing|foreign|unreadable at=1:0/5000060 received=1:0/40 ahead=5s upstream=leader dry=5s replay-paused signal backup-label half-rewound control= sysid=ID|other|unknown slots=pg3@0/40!active!xmin!lost!unreserved,cdc@0/40!logical!failover!catalog:700 archive since=1m names= unheeded
-//	peer       NAME replica|primary|unreachable at= nofailover watchdog-failed priority= isolated
+//	peer       NAME replica|primary|unreachable at= nofailover watchdog-failed priority= isolated waives
 //	poll       age=100ms
 //	failover   from= candidate= in=5s ago=5s bad-schedule
 //	job        NAME since=1s mode= checkpoint= previous=
@@ -37,7 +37,7 @@ import (
 //	unfenced   TEXT: why this member must not lead
 //	limits     paused standby-cluster slot= archive-only restore= delay= failsafe sync quorum strict node-count=1 max-lag-sync=0 no-bootstrap has-config no-slots slots-unreadable no-rewind remove-on-rewind-failure remove-on-divergence no-leader-clone check-timeline primary-start= slots-ttl= max-lag=
 //	tags       nofailover priority= nostream replicatefrom=
-//	memory     kept | fresh role= joined leaderless= unlocked= holding= down= leaving= handed-over= no-race-for= crash-tried rewind-failed give-up crashes=4m,2m promoted= silent= former=pg1 requested= pointed=pg1 pointed-ago=1m as-leader source=pg1 source-tl=1 rewind-tried= waiting=NAMES taken-ago= safe= ready= failsafe=pg1,pg2 tried=pg1,pg2,pg3 base=85 slots-safe=cdc slots-tried=5s
+//	memory     kept | fresh role= joined leaderless= unlocked= holding= down= leaving= handed-over= no-race-for= crash-tried rewind-failed give-up crashes=4m,2m promoted= silent= former=pg1 requested= pointed=pg1 pointed-ago=1m as-leader source=pg1 source-tl=1 rewind-tried= waived=NAMES waiting=NAMES taken-ago= safe= ready= failsafe=pg1,pg2 tried=pg1,pg2,pg3 base=85 slots-safe=cdc slots-tried=5s
 //	permanent  NAME physical|logical database=app plugin=test_decoding cluster-type=    ignore  name= type= database= plugin=    unread  slot names
 //	news       age=1s broken=cdc leader=pg1 xmin=pg2:700,cdc:690 (what the work on slots has shown)
 //	checkpointed  timeline
@@ -720,7 +720,7 @@ func (b *builder) peer(w words) {
 	}
 	name, kind := w.first(), w.first()
 	tl, at := position(w.text("at", "1:0/5000060"))
-	a := Answer{Reachable: true, Timeline: tl, Position: at, NoFailover: w.flag("nofailover"), WatchdogFailed: w.flag("watchdog-failed"), Isolated: w.flag("isolated"), Priority: number(w.text("priority", "1"))}
+	a := Answer{Reachable: true, Timeline: tl, Position: at, NoFailover: w.flag("nofailover"), WatchdogFailed: w.flag("watchdog-failed"), Isolated: w.flag("isolated"), Waives: w.flag("waives"), Priority: number(w.text("priority", "1"))}
 	switch kind {
 	case "replica":
 	case "primary":
@@ -792,6 +792,9 @@ func (b *builder) memory(w words) {
 	}
 	if s, ok := w.value("requested"); ok {
 		m.Request, m.RequestAt = b.v.Store.Failover.Revision, now.Add(-duration(s))
+	}
+	if s, ok := w.value("waived"); ok {
+		m.Waived = strings.Split(s, ",")
 	}
 	if s, ok := w.value("no-race-for"); ok {
 		m.NoRaceUntil = now.Add(duration(s))

@@ -95,6 +95,7 @@ type Answer struct {
 	WatchdogFailed bool
 	Priority       int
 	Isolated       bool // it has not seen the DCS for longer than ttl
+	Waives         bool // it counts on no promise that was given before it was asked (failsafe mode)
 }
 
 // Verdict says whether our WAL has left the leader's history.
@@ -221,6 +222,7 @@ type Memory struct {
 	Promoted       cluster.Timeline // a checkpoint is due on the timeline after this one; 0: none
 	Waiting        Waiting          // for whom commits of this primary wait
 	Failsafe       Failsafe         // who has to agree when the store is away
+	Waived         []string         // who counts on nothing that the agent before us may have promised
 
 	Loss cluster.Loss // what we have, or had, beyond the leader's history; zero: nothing that we know of
 

@@ -91,6 +91,12 @@ func (l *Lease) Accept(h ha.Heartbeat, ttl time.Duration) (ha.Refusal, string) {
 	return "", ""
 }
 
+// Waives says whether we count on no promise that was given before now: nobody was asked for a ttl, also not by an agent before this one.
+func (l *Lease) Waives(now time.Time) bool {
+	over := func(asked time.Time) bool { return !now.Before(asked.Add(l.TTL)) }
+	return !l.Began.IsZero() && over(l.Began) && over(l.asked) && !now.Before(l.agreed)
+}
+
 // confirm notes that the lock has become ours.
 func (l *Lease) confirm(sent time.Time) {
 	l.holds++

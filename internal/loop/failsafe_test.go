@@ -158,3 +158,33 @@ func TestNoPromiseWhileTheLockIsAskedFor(t *testing.T) {
 		t.Errorf("after our lock has run out: have %s (%s), want a promise", r, why)
 	}
 }
+
+// Who could lead by promises that were given before says so, for as long as one of them may be good.
+func TestWhoCountsOnPromises(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(l *Lease)
+		now    time.Duration
+		want   bool
+	}{
+		"nobody was asked":                      {func(*Lease) {}, 5 * time.Second, true},
+		"all were asked":                        {func(l *Lease) { poll(t, l, at(15*time.Second)) }, 15 * time.Second, false},
+		"... almost a ttl ago":                  {func(l *Lease) { poll(t, l, at(15*time.Second)) }, 15*time.Second + ttl - 1, false},
+		"... a ttl ago":                         {func(l *Lease) { poll(t, l, at(15*time.Second)) }, 15*time.Second + ttl, true},
+		"... and the lock is not ours any more": {func(l *Lease) { poll(t, l, at(15*time.Second)); l.held = false; l.forget() }, 20 * time.Second, false},
+		"what was promised is good for longer": {func(l *Lease) {
+			l.TTL = 2 * ttl
+			l.Agreed(poll(t, l, at(15*time.Second)), at(15*time.Second), at(15*time.Second), 2*ttl)
+			l.TTL = ttl
+		}, 16*time.Second + ttl, false},
+		"an agent that has just begun":     {func(l *Lease) { l.Began = at(0) }, ttl - 1, false},
+		"an agent that begins":             {func(l *Lease) { l.Began = time.Time{} }, 5 * time.Second, false},
+		"an agent that began a ttl before": {func(l *Lease) { l.Began = at(0) }, ttl, true},
+	} {
+		l := circled()
+		l.Began = at(-ttl)
+		c.change(l)
+		if have := l.Waives(at(c.now)); have != c.want {
+			t.Errorf("%s: counts on nobody: have %t, want %t", name, have, c.want)
+		}
+	}
+}

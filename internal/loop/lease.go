@@ -17,6 +17,7 @@ type Lease struct {
 	Retry     time.Duration // budget of one request
 	Permitted time.Time     // the loop answers for this member until then: no renewal later
 
+	Began  time.Time // when this agent did, which knows of nothing before; zero: not yet
 	TTL    time.Duration
 	Circle *ha.Circle // who has to agree that the deadline moves without the store; nil: it does not. Set by Permit
 

@@ -8,11 +8,19 @@ import (
 	"github.com/regent-ha/regent/internal/cluster"
 )
 
+// waivesHeader tells other members that this one leads by no promise of theirs (ADR 25): whoever has forgotten what it promised is not bound by it.
+const waivesHeader = "Regent-Counts-On"
+
+var waivesNobody = []string{"nobody"}
+
 // patroni answers GET /patroni: always 200, with an observation that is nearly new.
 func (s *Server) patroni(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := s.observing(r)
 	defer cancel()
 	m := s.moment(s.control.Observed(ctx, documentAge))
+	if s.control.Waives() { // of this moment, unlike what was published last
+		w.Header()[waivesHeader] = waivesNobody
+	}
 	s.reply(w, r, http.StatusOK, jsonType, m.document())
 }
 

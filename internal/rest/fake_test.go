@@ -29,8 +29,9 @@ type fake struct {
 	calls    []string
 	restart  func(agent.RestartRequest) error
 	requests func(*fake, cluster.Failover) // what the cluster does about a failover key
-	told     chan struct{}                 // closed: PostgreSQL is about to stop; nil: it is stopping
-	conflict int                           // so many writes of the configuration come too late
+	waives   bool
+	told     chan struct{} // closed: PostgreSQL is about to stop; nil: it is stopping
+	conflict int           // so many writes of the configuration come too late
 }
 
 func (f *fake) note(format string, args ...any) {
@@ -147,6 +148,8 @@ func (f *fake) Reinitialize(_ context.Context, force, fromLeader bool) error {
 	f.note("reinitialize force=%t from_leader=%t", force, fromLeader)
 	return nil
 }
+
+func (f *fake) Waives() bool { return f.waives }
 
 func (f *fake) AcceptFailsafe(h agent.Heartbeat) (agent.Promise, error) {
 	s := f.Status()

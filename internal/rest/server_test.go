@@ -179,6 +179,13 @@ func TestOwnClient(t *testing.T) {
 	if !s.SyncStandby || s.IsPrimary() || s.Position() != 100863696 || s.Patroni.Name != "node2" || s.Regent.Version != "0.1" || s.Regent.Job.Total != 10 {
 		t.Errorf("have %+v", s)
 	}
+	if s.Waives {
+		t.Error("it counts on nobody's promise, and does not say so")
+	}
+	f.waives = true // the status that was published last is the same
+	if s, err := c.Status(ctx); err != nil || !s.Waives {
+		t.Errorf("who counts on nobody's promise: have %+v, %v", s, err)
+	}
 	if code, s, err := c.Health(ctx, "/primary"); code != 503 || s == nil || err != nil {
 		t.Errorf("have %d, %v, %v", code, s, err)
 	}

@@ -108,6 +108,7 @@ func (a *agent) checkName() {
 func (a *agent) run() {
 	a.loop.Memory.Promoting = a.m.guard.armed // an agent before us may have told PostgreSQL to promote
 	a.began = a.now()
+	a.lease.Began = a.began
 	a.remindOfPromises()
 	a.keep()
 	a.watch()

@@ -59,6 +59,8 @@ func (a *agent) poll(limit time.Duration, members []cluster.Member, done func())
 			}
 			reply := func() {
 				s := b.status(b.m.clock.date())
+				b.permitted()
+				s.Waives = b.lease.Waives(b.now())
 				s.Isolated = !b.lastSeen.IsZero() && a.m.clock.date().Sub(b.lastSeen.Truncate(time.Second)) > ttl
 				w.net.send(peer.place, a.m.place, &a.process, func() {
 					if over || w.now > until && w.rand.chance(50) {
