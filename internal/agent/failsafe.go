@@ -39,7 +39,7 @@ var (
 func (a *Agent) AcceptFailsafe(h Heartbeat) (Promise, error) {
 	s := a.Status()
 	facts := ha.Heartbeat{
-		From: h.Name, To: h.To, Scope: h.Scope, Self: a.name, Cluster: s.Scope, Failsafe: s.Config.FailsafeMode(),
+		From: h.Name, To: h.To, Scope: h.Scope, Slots: h.Slots, Self: a.name, Cluster: s.Scope, Failsafe: s.Config.FailsafeMode(),
 		Postgres: s.Postgres, Fenced: a.fencing.armed(), Promotion: a.promotion.Load(),
 	}
 	if s.HasView(time.Now()) {

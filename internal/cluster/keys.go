@@ -69,19 +69,25 @@ func DecodeStatus(value []byte, rev Revision) (Status, error) {
 		return s, fmt.Errorf("read value %s: have %s, want a JSON object or an integer", excerpt(value), v.Kind)
 	}
 	s.Optime = v.field("optime").lsn()
-	for _, f := range v.field("slots").unpacked(Object).Fields {
-		if s.Slots == nil {
-			s.Slots = map[string]LSN{}
-		}
-		s.Slots[f.Name] = f.Value.lsn()
-		s.SlotOrder = append(s.SlotOrder, f.Name)
-	}
+	s.Slots, s.SlotOrder = v.field("slots").Slots()
 	for _, item := range v.field("retain_slots").unpacked(Array).Items {
 		if item.Kind == String {
 			s.RetainSlots = append(s.RetainSlots, item.Text)
 		}
 	}
 	return s, nil
+}
+
+// Slots reads positions by slot, and the slots' order; nil when there is none.
+func (v Value) Slots() (slots map[string]LSN, order []string) {
+	for _, f := range v.unpacked(Object).Fields {
+		if slots == nil {
+			slots = map[string]LSN{}
+		}
+		slots[f.Name] = f.Value.lsn()
+		order = append(order, f.Name)
+	}
+	return slots, order
 }
 
 // unpacked returns a value of the wanted kind, also when it is JSON inside a string; null for anything else.

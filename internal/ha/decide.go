@@ -17,6 +17,7 @@ func Decide(v View) Decision {
 	d := before.unbound(v.next())
 	v.warnOfSlots(&d)
 	before.askWaivers(&d)
+	before.heed(&d)
 	d.Circle = v.circle(&d)
 	return d
 }

@@ -13,6 +13,8 @@ type Heartbeat struct {
 	From      string // who asks
 	To, Scope string // who is meant, and in which cluster: an address may have become somebody else's, and what a stranger promises is worth nothing. Empty: Patroni does not say
 
+	Slots map[string]cluster.LSN // where its consumers are
+
 	Now       time.Time
 	Self      string // our member name ...
 	Cluster   string // ... and our cluster's

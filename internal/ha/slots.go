@@ -208,6 +208,49 @@ func (v *View) upTo(at cluster.LSN) cluster.LSN {
 	return min(at, v.Postgres.Flush)
 }
 
+// heed moves the slots of a standby to where their consumers are by what a leader without the store has told (ha.md 2.18 O3). None is made and none is
+// dropped: what should be here is in the store.
+func (v *View) heed(d *Decision) {
+	told := v.Lock.Told
+	idle := d.Reason == StoreAway || d.Reason == Promised
+	if !idle || !told.At.After(v.Memory.Heard) || v.since(told.At) >= v.Limits.TTL || !v.Limits.UseSlots || v.Limits.Paused || v.Job != nil || v.Lock.Held {
+		return
+	}
+	p := &v.Postgres
+	if !p.Queried || !p.InRecovery {
+		return
+	}
+	d.Memory.Heard = told.At
+	var a SyncSlots
+	var tend TendSlots
+	for i := range p.Slots {
+		s := &p.Slots[i]
+		to := v.upTo(told.Slots[s.Name])
+		permanent := slices.IndexFunc(v.Limits.Slots.Permanent, func(w cluster.PermanentSlot) bool { return w.Name == s.Name })
+		switch {
+		case s.Active, s.Restart == 0, s.HasXmin && s.Type == cluster.PhysicalSlot, s.WALStatus == "lost", v.Limits.Slots.Leaves(*s), v.streamsFromHere(s.Name):
+		case s.Type == cluster.PhysicalSlot && to > s.Restart:
+			a.Want = append(a.Want, SlotWant{Name: s.Name, Advance: to})
+		case s.Type == cluster.PhysicalSlot, permanent < 0, v.uselessCopy(s):
+		case (&wantedSlot{PermanentSlot: v.Limits.Slots.Permanent[permanent]}).fits(*s) && to > s.ConfirmedFlush:
+			tend.Advance = append(tend.Advance, SlotMove{PermanentSlot: v.Limits.Slots.Permanent[permanent], To: to})
+		}
+	}
+	if len(a.Want) > 0 {
+		d.Actions = append(d.Actions, a)
+	}
+	if len(tend.Advance) > 0 {
+		d.Actions = append(d.Actions, tend)
+	}
+}
+
+// streamsFromHere says whether a slot is of a member that streams from us, as far as we know: what the leader knows of it does not count.
+func (v *View) streamsFromHere(slot string) bool {
+	return slices.ContainsFunc(v.Memory.Former, func(m cluster.Member) bool {
+		return cluster.SlotName(m.Name) == slot && m.Tags.ReplicateFrom() == v.Self
+	})
+}
+
 // status is what the lock holder publishes, if it has changed (dcs.md 1.7).
 func (v *View) status() (WriteStatus, bool) {
 	p := &v.Postgres

@@ -25,7 +25,7 @@ import (
 //	store      away | leader= at=1:0/5000060 initialize=ID|empty|absent|invalid bootstrapper= failsafe=pg1,pg2 failsafe-revision=85 sync=pg1:pg2,pg3 quorum= slots=pg3@0/40 retain= losses=1:pg1:5000060-5000200:rewound no-config no-history foreign
 //	member     NAME gone | role= tl= moved no-api no-url nofailover nostream nosync sync-priority= state= replicatefrom= replay=0/40 version=
 //	standby    NAME sync|quorum|async|potential at=0/5000060 state=streaming priority= (a WAL sender's row; priority by the state)
-//	lock       none | refused | held left=20s agreed asked-ago=2s bound=5s fresh=5s (left may be negative)     default: held when the store says so
+//	lock       none | refused | held left=20s agreed asked-ago=2s bound=5s told=cdc@0/40,pg3@0/50 told-ago=1s fresh=5s (left may be negative)     default: held when the store says so
 //	postgres   replica|primary|down|silent|starting|refusing|failing|empty|missing|foreign|unreadable at=1:0/5000060 received=1:0/40 ahead=5s upstream=leader dry=5s replay-paused signal backup-label half-rewound control= sysid=ID|other|unknown slots=pg3@0/40!active!xmin!lost!unreserved,cdc@0/40!logical!failover!catalog:700 archive since=1m names= unheeded
 //	peer       NAME replica|primary|unreachable at= nofailover watchdog-failed priority= isolated waives
 //	poll       age=100ms
@@ -568,7 +568,15 @@ func (b *builder) lock(w words) {
 	}
 	bound, asked, agreed := ahead("bound"), w.ago("asked-ago", b.v.Now, ""), w.flag("agreed")
 	b.v.Fresh = ahead("fresh")
-	defer func() { b.v.Lock.Bound, b.v.Lock.Asked, b.v.Lock.Agreed = bound, asked, agreed }()
+	told := Told{}
+	if slots, ok := w.value("told"); ok {
+		told = Told{At: w.ago("told-ago", b.v.Now, "1s"), Slots: map[string]cluster.LSN{}}
+		for _, slot := range list(slots) {
+			name, at, _ := strings.Cut(slot, "@")
+			told.Slots[name] = lsn(at)
+		}
+	}
+	defer func() { b.v.Lock.Bound, b.v.Lock.Asked, b.v.Lock.Agreed, b.v.Lock.Told = bound, asked, agreed, told }()
 	switch {
 	case w.flag("held"), len(w.list) == 0 && b.v.Store != nil && b.v.Store.Leader.Name == b.v.Self:
 		b.v.Lock = Lock{Held: true, Deadline: left}

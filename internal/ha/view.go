@@ -76,6 +76,13 @@ type Lock struct {
 	Agreed   bool      // the deadline rests on what all members have promised, and no longer on the store
 	Asked    time.Time // when the members were asked for that last; zero: they were not
 	Bound    time.Time // until when we have promised a leader without the store not to take the lock; zero: we have not
+	Told     Told      // what that leader said of its slots
+}
+
+// Told is what a leader without the store said last when it was given a promise.
+type Told struct {
+	At    time.Time
+	Slots map[string]cluster.LSN // where the consumers of its slots are, as /status has it
 }
 
 // Poll is what the other members answered, asked in parallel.
@@ -223,6 +230,7 @@ type Memory struct {
 	Waiting        Waiting          // for whom commits of this primary wait
 	Failsafe       Failsafe         // who has to agree when the store is away
 	Waived         []string         // who counts on nothing that the agent before us may have promised
+	Heard          time.Time        // what such a leader told then is done
 
 	Loss cluster.Loss // what we have, or had, beyond the leader's history; zero: nothing that we know of
 

@@ -87,6 +87,7 @@ func (l *Lease) Accept(h ha.Heartbeat, ttl time.Duration) (ha.Refusal, string) {
 	}
 	if until := h.Now.Add(ttl); until.After(l.bound) {
 		l.bound = until
+		l.told = ha.Told{At: h.Now, Slots: h.Slots}
 	}
 	return "", ""
 }

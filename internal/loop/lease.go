@@ -35,7 +35,8 @@ type Lease struct {
 	promised  *ha.Circle // ... and who they were
 	asked     time.Time  // when they were asked last; zero: they were not
 	again     time.Time  // when to ask them again
-	bound     time.Time  // until when we have promised not to take the lock
+	bound     time.Time  // until when we have promised not to take the lock ...
+	told      ha.Told    // ... and what we were told with that
 }
 
 // Request is what to ask the store.
@@ -60,7 +61,7 @@ func (l *Lease) Lock() dcs.Lock { return l.lock }
 
 // State is what the loop may know of the lock.
 func (l *Lease) State() ha.Lock {
-	return ha.Lock{Held: l.held, Refused: l.refused, Deadline: l.deadline(), Agreed: l.agreed.After(l.lock.Deadline), Asked: l.asked, Bound: l.bound}
+	return ha.Lock{Held: l.held, Refused: l.refused, Deadline: l.deadline(), Agreed: l.agreed.After(l.lock.Deadline), Asked: l.asked, Bound: l.bound, Told: l.told}
 }
 
 // deadline is until when nobody else leads: by the store, or by what all members have promised.

@@ -153,7 +153,7 @@ func (f *fake) Waives() bool { return f.waives }
 
 func (f *fake) AcceptFailsafe(h agent.Heartbeat) (agent.Promise, error) {
 	s := f.Status()
-	f.note("failsafe of %s at %s for %q", h.Name, h.APIURL, h.To)
+	f.note("failsafe of %s at %s for %q %v", h.Name, h.APIURL, h.To, h.Slots)
 	if s.Role == cluster.Primary {
 		return agent.Promise{}, agent.ErrMayLead
 	}

@@ -58,6 +58,8 @@ func (s *Server) acceptFailsafe(w http.ResponseWriter, r *http.Request) {
 		return v.Text
 	}
 	h := agent.Heartbeat{Name: text("name"), ConnURL: text("conn_url"), APIURL: text("api_url"), Scope: text("scope"), To: text("to")}
+	slots, _ := body.Get("slots")
+	h.Slots, _ = slots.Slots()
 	if !s.control.Status().Config.FailsafeMode() {
 		s.page(w, r, http.StatusBadGateway)
 		return

@@ -186,6 +186,11 @@ func TestOwnClient(t *testing.T) {
 	if s, err := c.Status(ctx); err != nil || !s.Waives {
 		t.Errorf("who counts on nobody's promise: have %+v, %v", s, err)
 	}
+	f.publish(func(s *agent.Status) { s.Config.Document = s.Config.Document.Set(cluster.Flag(true), "failsafe_mode") })
+	ask := client.FailsafeRequest{Name: "node1", ConnURL: "x", APIURL: "y", To: "node2", Slots: map[string]uint64{"cdc": 1 << 60}}
+	if bound, err := c.Failsafe(ctx, ask); err != nil || bound != f.Status().Timing.TTL || !strings.Contains(f.called(), `failsafe of node1 at y for "node2" map[cdc:`+cluster.LSN(1<<60).String()+"]") {
+		t.Errorf("a leader without the store: have %s, %v after %s", bound, err, f.called())
+	}
 	if code, s, err := c.Health(ctx, "/primary"); code != 503 || s == nil || err != nil {
 		t.Errorf("have %d, %v, %v", code, s, err)
 	}

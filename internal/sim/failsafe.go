@@ -61,6 +61,7 @@ func (a *agent) heartbeat() {
 func (a *agent) askCircle(r *loop.Round, done func(promise time.Duration)) {
 	w := a.w
 	promise, waiting, over := a.timing.TTL, len(r.Members), false
+	w.toldSlots(r.Circle.Slots)
 	finish := func(p time.Duration) {
 		if !over {
 			over = true
@@ -90,7 +91,7 @@ func (a *agent) askCircle(r *loop.Round, done func(promise time.Duration)) {
 			if b == nil {
 				return
 			}
-			p := b.acceptFailsafe(a.m.name, m.Name)
+			p := b.acceptFailsafe(a.m.name, m.Name, r.Circle.Slots)
 			w.net.send(peer.place, a.m.place, &a.process, func() {
 				if a.now().Before(until) || w.rand.chance(50) { // frozen past the limit: which of both is seen first is chance
 					answer(p)
@@ -102,10 +103,10 @@ func (a *agent) askCircle(r *loop.Round, done func(promise time.Duration)) {
 }
 
 // acceptFailsafe is internal/agent's.
-func (a *agent) acceptFailsafe(from, to string) time.Duration {
+func (a *agent) acceptFailsafe(from, to string, slots map[string]cluster.LSN) time.Duration {
 	a.permitted()
 	h := ha.Heartbeat{
-		From: from, To: to, Now: a.now(), Self: a.m.name, Failsafe: a.limits.Failsafe,
+		From: from, To: to, Slots: slots, Now: a.now(), Self: a.m.name, Failsafe: a.limits.Failsafe,
 		Postgres: a.loop.Postgres, Fenced: a.fenced, Promotion: a.promotion,
 	}
 	if a.loop.Readable {

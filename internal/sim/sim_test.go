@@ -100,3 +100,31 @@ func TestNothingIsGivenUpForALeaderOfThePast(t *testing.T) {
 		Fault{At: 141 * time.Second, For: 43 * time.Second, Kind: "slow-links", Member: Leader, Value: 821},
 	)
 }
+
+// The store is away for ten minutes under writes. Where everybody that is listed answers the primary goes on, also without a member that was away before;
+// when one is lost meanwhile it stops, and nobody leads until the store is back.
+func TestStoreAwayForTenMinutes(t *testing.T) {
+	away := Fault{At: 3 * time.Minute, For: 10 * time.Minute, Kind: "store-down"}
+	lost := func(at time.Duration) Fault {
+		return Fault{At: at, For: 15 * time.Minute, Kind: "host-lost", Member: replica}
+	}
+	for name, c := range map[string]struct {
+		faults []Fault
+		stays  bool
+	}{
+		"everybody is there":      {[]Fault{away}, true},
+		"a member was away":       {[]Fault{lost(30 * time.Second), away}, true},
+		"a member goes meanwhile": {[]Fault{away, lost(6 * time.Minute)}, false},
+	} {
+		for seed := range uint64(5) {
+			r := schedule(t, Options{Seed: seed, Members: 3, Failsafe: true}, c.faults...)
+			least := int((away.For - 30*time.Second) / (8 * time.Second)) // the slowest writer's rows in that time
+			switch {
+			case c.stays && (r.Failovers != 0 || r.Lost != 0 || r.Failsafes < 100 || r.Rows < least):
+				t.Errorf("%s, seed %d: have %d promotions, %d rows (%d lost), let go on %d times; want none, %d rows at least, 100 times", name, seed, r.Failovers, r.Rows, r.Lost, r.Failsafes, least)
+			case !c.stays && (r.Failovers != 1 || r.Failsafes == 0):
+				t.Errorf("%s, seed %d: have %d promotions, let go on %d times; want one, when the store is back", name, seed, r.Failovers, r.Failsafes)
+			}
+		}
+	}
+}

@@ -31,6 +31,11 @@ func (w *World) published(value []byte) {
 	}
 }
 
+// toldSlots is published, by a leader without the store.
+func (w *World) toldSlots(slots map[string]cluster.LSN) {
+	w.oracle.consumed = max(w.oracle.consumed, slots[permanentSlot])
+}
+
 // permanentAsked checks what a member does to the permanent slot: V17.
 func (w *World) permanentAsked(s *server, want []slotWant, drop []string) {
 	leads := w.peek().Leader.Name == s.m.name

@@ -326,6 +326,7 @@ var ofFailsafe = []mutation{
 	inFailsafe("who is not listed may lead", haFailsafe, "return !v.Limits.Failsafe || len(v.Store.Failsafe) == 0 || listed", "return true || listed", "V1", "failsafe"),
 	inFailsafe("a write whose outcome is not known does not count", haFailsafe, "append(slices.Clone(f.Tried), f.Known)", "[]map[string]string{f.Known}", "failsafe", "V1"),
 	inFailsafe("the members are asked too late", loopPromise, "l.confirmed.Add(l.Interval + min(time.Second, l.TTL/10))", "l.confirmed.Add(l.TTL)", "failsafe"),
+	inFailsafe("slot moved past what is replayed, as a leader without the store says", haSlots, "to := v.upTo(told.Slots[s.Name])", "to := told.Slots[s.Name]", "V17"),
 	inFailsafe("guard not told of promises", simFailsafe, "\t\t\ta.renewed()\n", "", "guard", "failsafe"),
 }
 
