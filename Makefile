@@ -84,9 +84,9 @@ chaos-program:
 	$(GO) build -o bin/chaos ./test/chaos
 
 .PHONY: chaos
-chaos: test-deps build chaos-program ## faults on real processes for MINUTES (default 20), SEED=… to repeat, CHAOS="--only …"; needs root
+chaos: test-deps build chaos-program ## faults on real processes for MINUTES (default 20) in MODE async, sync, quorum or failsafe, SEED=… to repeat, CHAOS="--only …"; needs root
 	bin/chaos can
-	bin/chaos run --agent bin/regent --minutes $(or $(MINUTES),20) $(if $(SEED),--seed $(SEED)) $(CHAOS)
+	bin/chaos run --agent bin/regent --minutes $(or $(MINUTES),20) --mode $(or $(MODE),async) $(if $(SEED),--seed $(SEED)) $(CHAOS)
 
 .PHONY: kube-build
 kube-build: ## Kubernetes for "make kube", once: ten minutes of processor time

@@ -27,12 +27,13 @@ const (
 	createTable = "create table if not exists register (key int primary key, value bigint not null)"
 	fill        = "insert into register select i, 0 from generate_series(1, %d) i on conflict do nothing"
 	opPause     = 50 * time.Millisecond
+	wander      = 300 * time.Millisecond // before the next member: where nobody takes writes, sessions that come and go would be all that the machine does
 	opLimit     = 3 * time.Second
 )
 
 // work starts the applications; stop ends them and waits.
 func (p *play) work(ctx context.Context, first *member) (stop func(), err error) {
-	for _, sql := range []string{rows.Create, createTable, fmt.Sprintf(fill, registers)} {
+	for _, sql := range []string{rows.Create, createList, createTable, fmt.Sprintf(fill, registers)} {
 		if _, err := first.query(ctx, sql); err != nil {
 			return nil, err
 		}
@@ -46,6 +47,9 @@ func (p *play) work(ctx context.Context, first *member) (stop func(), err error)
 	var all sync.WaitGroup
 	for i := range clients {
 		all.Go(func() { p.operate(ctx, i, rand.New(rand.NewPCG(p.o.seed, uint64(10+i)))) })
+	}
+	for i := range listClients + 1 {
+		all.Go(func() { p.transact(ctx, i, i == listClients, rand.New(rand.NewPCG(p.o.seed, uint64(20+i)))) })
 	}
 	return func() { cancel(); all.Wait(); writer.Stop() }, nil
 }
@@ -72,7 +76,7 @@ func (p *play) operate(ctx context.Context, client int, chance *rand.Rand) {
 			p.operateOn(ctx, conn, m, client, chance, seen, &next)
 			rows.HangUp(conn)
 		}
-		if !sleep(ctx, opPause) {
+		if !sleep(ctx, wander) {
 			return
 		}
 	}
@@ -107,6 +111,10 @@ func (p *play) operateOn(ctx context.Context, conn *pgx.Conn, m *member, client 
 	}
 }
 
+// durably is a condition that holds and writes WAL, so that also the answer to who has only read waits for a standby where commits do. What an ordinary
+// read finds may be gone with the leader.
+const durably = "pg_logical_emit_message(true, 'read', '') is not null"
+
 // op does one operation and fills in what came of it. Every statement names the WAL file, which a server in recovery refuses.
 func (p *play) op(ctx context.Context, conn *pgx.Conn, o *history.Op) error {
 	ctx, cancel := context.WithTimeout(ctx, opLimit)
@@ -118,13 +126,13 @@ func (p *play) op(ctx context.Context, conn *pgx.Conn, o *history.Op) error {
 	switch o.Kind {
 	case history.Read:
 		o.New, o.Old = 0, 0
-		err = conn.QueryRow(ctx, "select "+rows.Where+", value::float8 from register where key = $1", o.Key).Scan(&file, &at, &value)
+		err = conn.QueryRow(ctx, "select "+rows.Where+", value::float8 from register where key = $1 and "+durably, o.Key).Scan(&file, &at, &value)
 		o.Found = int64(value)
 	case history.Write:
 		o.Old = 0
 		err = conn.QueryRow(ctx, "update register set value = $2 where key = $1 returning "+rows.Where, o.Key, o.New).Scan(&file, &at)
 	case history.CAS:
-		err = conn.QueryRow(ctx, "with done as (update register set value = $2 where key = $1 and value = $3 returning 1) select "+rows.Where+", (select count(*) from done)::float8", o.Key, o.New, o.Old).Scan(&file, &at, &value)
+		err = conn.QueryRow(ctx, "with done as (update register set value = $2 where key = $1 and value = $3 returning 1) select "+rows.Where+", (select count(*) from done)::float8 where "+durably, o.Key, o.New, o.Old).Scan(&file, &at, &value)
 		o.Applied = err == nil && value == 1
 	}
 	o.Sent, o.Ended = p.record.Time(sent), p.record.Now()

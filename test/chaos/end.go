@@ -70,6 +70,7 @@ func (m *member) collect(ctx context.Context) (c history.Copy, err error) {
 	c.Streams = one("select exists (select from pg_stat_wal_receiver where status = 'streaming')") == "t"
 	c.Sums = map[string]string{
 		"numbered": one("select count(*) || ' ' || md5(coalesce(string_agg(id || member, ',' order by id), '')) from numbered"),
+		"list":     one("select count(*) || ' ' || md5(coalesce(string_agg(key || '=' || items::text, ',' order by key), '')) from list"),
 		"register": one("select count(*) || ' ' || md5(string_agg(key || '=' || value, ',' order by key)) from register"),
 	}
 	if err != nil {
@@ -87,6 +88,9 @@ func (m *member) collect(ctx context.Context) (c history.Copy, err error) {
 		k, _ := strconv.Atoi(key)
 		c.Values[k], _ = strconv.ParseInt(value, 10, 64)
 	}
+	if c.Lists, err = m.lists(ctx); err != nil {
+		return c, err
+	}
 	ranges, err := m.query(ctx, "select min(id), max(id) from (select id, id - row_number() over (order by id) as gap from numbered) g group by gap order by 1")
 	if err != nil {
 		return c, err
@@ -103,6 +107,30 @@ func (m *member) collect(ctx context.Context) (c history.Copy, err error) {
 		c.Switches = switches(text)
 	}
 	return c, err
+}
+
+// lists are all lists of a member.
+func (m *member) lists(ctx context.Context) (map[int][]int64, error) {
+	lines, err := m.query(ctx, "select key, array_to_string(items, ' ') from list")
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[int][]int64, len(lines))
+	for _, line := range lines {
+		key, items, _ := strings.Cut(line, "|")
+		k, err := strconv.Atoi(key)
+		if err != nil {
+			return nil, err
+		}
+		for text := range strings.FieldsSeq(items) {
+			v, err := strconv.ParseInt(text, 10, 64)
+			if err != nil {
+				return nil, err
+			}
+			all[k] = append(all[k], v)
+		}
+	}
+	return all, nil
 }
 
 // switches reads a timeline's history file: timeline, position where it was left, reason.

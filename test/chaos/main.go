@@ -29,6 +29,7 @@ type options struct {
 	minutes      float64
 	rounds       int
 	seed         uint64
+	mode         string
 	out          string
 	agent        string
 	binDir       string
@@ -79,6 +80,7 @@ func flags(args []string) (o options, err error) {
 	f.Float64Var(&o.minutes, "minutes", 20, "how long faults are played")
 	f.IntVar(&o.rounds, "rounds", 0, "end after so many rounds; 0: when the time is over")
 	f.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()%1e6), "what is played")
+	f.StringVar(&o.mode, "mode", history.Async, "of replication: async, sync, quorum, or failsafe, which is async and goes on without the store")
 	f.StringVar(&o.out, "out", "", "directory for history, verdict and logs (default: a new one)")
 	f.StringVar(&o.agent, "agent", "", "program under test (default: it is built)")
 	f.StringVar(&o.binDir, "bin", "", "folder of PostgreSQL's programs (default: the newest below /usr/lib/postgresql)")
@@ -96,6 +98,9 @@ func flags(args []string) (o options, err error) {
 		if name = strings.TrimSpace(name); name != "" {
 			o.only = append(o.only, name)
 		}
+	}
+	if _, ok := modes[o.mode]; !ok {
+		return o, fmt.Errorf("there is no mode %q; chaos run -h shows them", o.mode)
 	}
 	if len(newPlanner(o).faults) < max(1, len(o.only)) {
 		return o, fmt.Errorf("there is no such fault as one of %q; chaos plan shows their names", o.only)

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/regent-ha/regent/test/chaos/history"
 )
 
 // aim is at whom a fault is thrown; who that is shows when it is.
@@ -79,7 +81,11 @@ func (p *planner) next(number int) volley {
 func (p *planner) draw() fault {
 	if len(p.deck) == 0 {
 		for i, f := range p.faults {
-			for range max(1, f.weight) {
+			weight := max(1, f.weight)
+			if p.o.mode == history.Failsafe && slices.Contains(f.aims, store) {
+				weight *= 3 // what the mode is for
+			}
+			for range weight {
 				p.deck = append(p.deck, i)
 			}
 		}

@@ -3,6 +3,8 @@ package main
 import (
 	"reflect"
 	"testing"
+
+	"github.com/regent-ha/regent/test/chaos/history"
 )
 
 func drawn(o options, rounds int) (volleys []volley) {
@@ -73,6 +75,23 @@ func TestWithoutGuardFaults(t *testing.T) {
 	}
 	if long == 0 {
 		t.Error("with the guard's faults, no agent was stopped for longer than the lock lives")
+	}
+}
+
+// In failsafe mode more of what is played concerns the store.
+func TestFailsafeDrawsTheStore(t *testing.T) {
+	count := func(mode string) (n int) {
+		for _, v := range drawn(options{seed: 3, mode: mode}, 120) {
+			for _, s := range v {
+				if s.Aim == store {
+					n++
+				}
+			}
+		}
+		return n
+	}
+	if async, failsafe := count(history.Async), count(history.Failsafe); failsafe < 3*async/2 {
+		t.Errorf("have %d faults of the store in failsafe mode and %d otherwise, want clearly more", failsafe, async)
 	}
 }
 

@@ -6,11 +6,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/regent-ha/regent/client"
 	"github.com/regent-ha/regent/internal/dcs/etcd"
 	"github.com/regent-ha/regent/test/chaos/history"
+	"github.com/regent-ha/regent/test/chaos/verdict"
 	"github.com/regent-ha/regent/test/rig/pressure"
 )
 
@@ -28,6 +30,7 @@ type play struct {
 	record *history.Recorder
 	keys   *etcd.Store
 	say    func(format string, args ...any)
+	values atomic.Int64 // appended to lists so far
 
 	mu   sync.Mutex
 	acks map[string]history.Time // when each member last accepted a row, by when it was sent
@@ -59,7 +62,11 @@ func (p *play) round(ctx context.Context, number int, v volley) error {
 		}
 	}
 	x.store = len(v) == 2 && v[0].Aim == store && v[1].Aim == store
-	r := history.Round{Number: number, Begin: p.record.Now(), Bound: history.Time(healBound), Before: x.leader.name}
+	standbys := p.awaitStandbys(ctx)
+	if l := p.leader(ctx); l != nil {
+		x.leader = l
+	}
+	r := history.Round{Number: number, Standbys: standbys, Begin: p.record.Now(), Bound: history.Time(healBound), Before: x.leader.name}
 	p.say("round %d: %s; %s leads", number, v, x.leader.name)
 	problems := make([]string, len(v))
 	busy := pressure.CPU()
@@ -92,9 +99,27 @@ func (p *play) round(ctx context.Context, number int, v volley) error {
 	}
 	p.record.Note(history.Event{Round: &r})
 	p.record.Flush()
-	gap := outage(p.record.Seen().Rows, r.Begin, p.record.Now())
+	gap := verdict.Outage(p.record.Seen().Rows, r.Begin, p.record.Now())
 	p.say("  %s leads; outage %s, whole %s, busy %d %%", r.After, gap, whole(r), r.Busy)
 	return err
+}
+
+// standbysWait is how long a round waits until commits wait for standbys. PostgreSQL may take minutes for it in the midst of a checkpoint, so then it is played without.
+const standbysWait = 30 * time.Second
+
+// awaitStandbys waits until commits wait for as many standbys as the mode can have, and returns how many /sync names.
+func (p *play) awaitStandbys(ctx context.Context) (named int) {
+	want := map[string]int{history.Sync: 1, history.Quorum: len(p.site.members) - 1}[p.o.mode]
+	for deadline := time.Now().Add(standbysWait); named < want; {
+		named = 0
+		if s, err := p.keys.Snapshot(ctx); err == nil && s.Sync.Leader == s.Leader.Name {
+			named = len(s.Sync.Standbys)
+		}
+		if named < want && (time.Now().After(deadline) || !sleep(ctx, look)) {
+			break
+		}
+	}
+	return named
 }
 
 // strike plays one shot from begin to end.
@@ -273,22 +298,6 @@ func (p *play) accepted(m *member) history.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.acks[m.name]
-}
-
-// outage is the longest time without an acknowledged row between two moments.
-func outage(rows []history.Row, begin, end history.Time) history.Time {
-	var acked []history.Time
-	for _, r := range rows {
-		if r.Outcome == history.Done && r.Ended > begin && r.Ended < end {
-			acked = append(acked, r.Ended)
-		}
-	}
-	slices.Sort(acked)
-	longest, last := history.Time(0), begin
-	for _, t := range append(acked, end) {
-		longest, last = max(longest, t-last), t
-	}
-	return longest
 }
 
 // whole says when a round had healed.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,7 +13,7 @@ import (
 // report is the summary of a run: what was run, its rounds, the verdict.
 func report(h history.History, v verdict.Verdict) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Chaos, seed %d\n\n", h.Run.Seed)
+	fmt.Fprintf(&b, "# Chaos, mode %s, seed %d\n\n", cmp.Or(h.Run.Mode, history.Async), h.Run.Seed)
 	fmt.Fprintf(&b, "%s. %s.\n\n", h.Run.Started.Format("2006-01-02 15:04 UTC"), strings.Join(h.Run.Versions, "; "))
 	for _, what := range h.Run.LeftOut {
 		fmt.Fprintf(&b, "Left out, as the machine does not allow it: %s.\n\n", what)
@@ -36,7 +37,7 @@ func report(h history.History, v verdict.Verdict) string {
 		if r.After != r.Before {
 			who += " → " + r.After
 		}
-		fmt.Fprintf(&b, "| %d | %s | %s | %s | %d | %s |\n", r.Number, faultsOf(h, r.Number), who, outage(h.Rows, r.Begin, max(r.Healed, r.Lifted)), lost, whole(r))
+		fmt.Fprintf(&b, "| %d | %s | %s | %s | %d | %s |\n", r.Number, faultsOf(h, r.Number), who, verdict.Outage(h.Rows, r.Begin, max(r.Healed, r.Lifted)), lost, whole(r))
 	}
 	b.WriteString("\n" + v.String())
 	return b.String()

@@ -36,7 +36,7 @@ func run(args []string) (code int, err error) {
 		return unable, err
 	}
 	os.Args = append([]string{os.Args[0], "run"}, prepared...)
-	fmt.Printf("seed %d; files in %s\n", o.seed, o.out)
+	fmt.Printf("mode %s, seed %d; files in %s\n", o.mode, o.seed, o.out)
 	return machine.Inside()
 }
 
@@ -74,7 +74,7 @@ func prepare(o *options) (args []string, err error) {
 		}
 	}
 	args = []string{
-		fmt.Sprintf("--minutes=%g", o.minutes), fmt.Sprintf("--rounds=%d", o.rounds), fmt.Sprintf("--seed=%d", o.seed), "--out=" + o.out, "--agent=" + o.agent,
+		fmt.Sprintf("--minutes=%g", o.minutes), fmt.Sprintf("--rounds=%d", o.rounds), fmt.Sprintf("--seed=%d", o.seed), "--mode=" + o.mode, "--out=" + o.out, "--agent=" + o.agent,
 		"--bin=" + o.binDir, "--etcd=" + o.etcd, "--only=" + strings.Join(o.only, ","),
 		fmt.Sprintf("--without-guard-faults=%t", o.withoutGuard), fmt.Sprintf("--long-pauses=%t", o.longPauses),
 	}
@@ -163,7 +163,7 @@ func place(program string) (string, error) {
 // play makes the cluster, plays rounds while there is time, and collects what is left.
 func (p *play) play(ctx context.Context) (err error) {
 	p.record.Note(history.Event{Run: &history.Run{
-		Seed: p.o.seed, Started: time.Now().UTC(), Arguments: os.Args[2:], Versions: p.versions(), TTL: history.Time(ttl), Members: p.site.memberNames(),
+		Seed: p.o.seed, Mode: p.o.mode, Started: time.Now().UTC(), Arguments: os.Args[2:], Versions: p.versions(), TTL: history.Time(ttl), Members: p.site.memberNames(),
 		LeftOut: machine.LeftOut(),
 	}})
 	for _, m := range p.site.members {

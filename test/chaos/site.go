@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"os/user"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/regent-ha/regent/client"
+	"github.com/regent-ha/regent/test/chaos/history"
 	"github.com/regent-ha/regent/test/chaos/machine"
 	"github.com/regent-ha/regent/test/chaos/network"
 )
@@ -39,6 +41,7 @@ type site struct {
 	dir     string // in memory, gone after the run
 	out     string // where the logs go
 	agent   string // the program under test
+	mode    string // of replication
 	binDir  string // of PostgreSQL
 	etcd    string
 	uid     uint32 // of PostgreSQL's user
@@ -50,7 +53,7 @@ type site struct {
 
 // newSite prepares hosts, which are off, and connects this process to their network.
 func newSite(o options, base string) (*site, error) {
-	s := &site{dir: base, out: o.out, agent: o.agent, binDir: o.binDir, etcd: o.etcd, wires: network.New(o.seed)}
+	s := &site{dir: base, out: o.out, agent: o.agent, mode: o.mode, binDir: o.binDir, etcd: o.etcd, wires: network.New(o.seed)}
 	account, err := user.Lookup("postgres")
 	if err != nil {
 		return nil, fmt.Errorf("find the user who runs PostgreSQL: %w; PostgreSQL does not run as root", err)
@@ -129,6 +132,14 @@ func (s *site) powerOff() {
 
 type object = map[string]any
 
+// modes are what the dynamic configuration says of each.
+var modes = map[string]object{
+	history.Async:    {},
+	history.Sync:     {"synchronous_mode": true},
+	history.Quorum:   {"synchronous_mode": "quorum"},
+	history.Failsafe: {"failsafe_mode": true},
+}
+
 // prepare makes the member's directories and its configuration. JSON is YAML.
 func (m *member) prepare() (err error) {
 	m.dir = filepath.Join(m.site.dir, m.name)
@@ -150,6 +161,17 @@ func (m *member) prepare() (err error) {
 	if m.api, err = client.New("http://"+rest, client.Options{Timeout: 3 * time.Second}); err != nil {
 		return err
 	}
+	dynamic := object{
+		"ttl": seconds(ttl), "loop_wait": seconds(loopWait), "retry_timeout": seconds(retry), "primary_start_timeout": 10,
+		"postgresql": object{
+			"use_pg_rewind": true,
+			"parameters": object{
+				"max_connections": 60, "shared_buffers": "16MB", "max_wal_size": "64MB", "min_wal_size": "32MB", "wal_keep_size": "64MB",
+				"wal_receiver_timeout": "6s", "wal_sender_timeout": "6s", "timezone": "UTC",
+			},
+		},
+	}
+	maps.Copy(dynamic, modes[m.site.mode])
 	config := object{
 		"scope": scope, "name": m.name,
 		"restapi": object{"listen": rest, "connect_address": rest},
@@ -157,16 +179,7 @@ func (m *member) prepare() (err error) {
 		"log":     object{"level": "INFO"},
 		"regent":  object{"journal_dir": filepath.Join(m.dir, "journal")},
 		"bootstrap": object{
-			"dcs": object{
-				"ttl": seconds(ttl), "loop_wait": seconds(loopWait), "retry_timeout": seconds(retry), "primary_start_timeout": 10,
-				"postgresql": object{
-					"use_pg_rewind": true,
-					"parameters": object{
-						"max_connections": 60, "shared_buffers": "16MB", "max_wal_size": "64MB", "min_wal_size": "32MB", "wal_keep_size": "64MB",
-						"wal_receiver_timeout": "6s", "wal_sender_timeout": "6s", "timezone": "UTC",
-					},
-				},
-			},
+			"dcs":    dynamic,
 			"initdb": []any{object{"encoding": "UTF8"}, object{"locale": "C"}, "data-checksums"},
 		},
 		"postgresql": object{

@@ -18,6 +18,7 @@ type Event struct {
 	Run    *Run    `json:"run,omitempty"`
 	Row    *Row    `json:"row,omitempty"`
 	Op     *Op     `json:"op,omitempty"`
+	Txn    *Txn    `json:"txn,omitempty"`
 	Round  *Round  `json:"round,omitempty"`
 	Fault  *Fault  `json:"fault,omitempty"`
 	Leader *Leader `json:"leader,omitempty"`
@@ -29,6 +30,7 @@ type Event struct {
 // Run says what was run.
 type Run struct {
 	Seed      uint64    `json:"seed"`
+	Mode      string    `json:"mode,omitempty"`
 	Started   time.Time `json:"started"` // wall clock, for people
 	Arguments []string  `json:"arguments"`
 	Versions  []string  `json:"versions"` // of the agent, PostgreSQL, etcd, the kernel
@@ -37,10 +39,22 @@ type Run struct {
 	LeftOut   []string  `json:"left_out,omitempty"` // what the machine did not allow
 }
 
+// The modes of replication.
+const (
+	Async    = "async"
+	Sync     = "sync"     // each commit waits for a standby that is named
+	Quorum   = "quorum"   // for any one of the standbys
+	Failsafe = "failsafe" // asynchronous, and the primary leads on without the store
+)
+
+// Waits says whether commits wait for standbys.
+func (r Run) Waits() bool { return r.Mode == Sync || r.Mode == Quorum }
+
 // The outcomes of what an application sent.
 const (
 	Done    = "done"    // acknowledged
 	Unknown = "unknown" // the answer got lost
+	Refused = "refused" // certainly not done; of transactions on lists only, the rest leaves it out
 )
 
 // Row is a row that an application sent and that was not refused.
@@ -78,15 +92,36 @@ type Op struct {
 	Ended    Time   `json:"ended"`
 }
 
+// Txn is a transaction on lists.
+type Txn struct {
+	Client   int    `json:"client"`
+	Steps    []Step `json:"steps"`
+	Outcome  string `json:"outcome"`
+	Member   string `json:"member"`
+	Replica  bool   `json:"replica,omitempty"` // it read from a server in recovery
+	Timeline uint32 `json:"timeline,omitempty"`
+	LSN      uint64 `json:"lsn,omitempty"` // the end of the WAL when it began
+	Sent     Time   `json:"sent"`
+	Ended    Time   `json:"ended"`
+}
+
+// Step is what a transaction does to one list: it appends a value that nobody else appends, or reads.
+type Step struct {
+	Key    int     `json:"key"`
+	Append int64   `json:"append,omitempty"` // 0: it reads
+	Found  []int64 `json:"found,omitempty"`  // by a read
+}
+
 // Round is one fault, or two at once, with what came of it. It is written when it is over.
 type Round struct {
 	Number   int    `json:"number"`
-	Begin    Time   `json:"begin"`  // the cluster is whole
-	Lifted   Time   `json:"lifted"` // the last fault is over
-	Healed   Time   `json:"healed"` // the cluster is whole again; 0: it was not in time
-	Bound    Time   `json:"bound"`  // how long healing may take
-	Busy     int    `json:"busy"`   // percent of the time in which some process waited for a processor
-	Before   string `json:"before"` // who led
+	Begin    Time   `json:"begin"`              // the cluster is whole
+	Lifted   Time   `json:"lifted"`             // the last fault is over
+	Healed   Time   `json:"healed"`             // the cluster is whole again; 0: it was not in time
+	Bound    Time   `json:"bound"`              // how long healing may take
+	Busy     int    `json:"busy"`               // percent of the time in which some process waited for a processor
+	Standbys int    `json:"standbys,omitempty"` // that commits waited for when it began, by /sync
+	Before   string `json:"before"`             // who led
 	After    string `json:"after"`
 	Ill      string `json:"ill,omitempty"`      // what kept it from being whole, when it did not heal
 	Unplayed string `json:"unplayed,omitempty"` // why a fault could not be played
@@ -143,6 +178,7 @@ type Copy struct {
 	Rows     [][2]int64        `json:"rows"` // ranges, both ends included
 	Sums     map[string]string `json:"sums"` // of each table
 	Values   map[int]int64     `json:"values"`
+	Lists    map[int][]int64   `json:"lists,omitempty"`
 }
 
 // Switch is a line of a timeline's history: the timeline was left at that position.
@@ -156,6 +192,7 @@ type History struct {
 	Run     Run
 	Rows    []Row
 	Ops     []Op
+	Txns    []Txn
 	Rounds  []Round
 	Faults  []Fault
 	Leaders []Leader
@@ -173,6 +210,8 @@ func (h *History) Add(e Event) {
 		h.Rows = append(h.Rows, *e.Row)
 	case e.Op != nil:
 		h.Ops = append(h.Ops, *e.Op)
+	case e.Txn != nil:
+		h.Txns = append(h.Txns, *e.Txn)
 	case e.Round != nil:
 		h.Rounds = append(h.Rounds, *e.Round)
 	case e.Fault != nil:

@@ -55,17 +55,20 @@ var model = porcupine.Model{
 // patience bounds the search for an order in which one key's operations of one term make sense.
 const patience = 20 * time.Second
 
-// linearizable asks whether the operations on each key have an order that explains all answers and does not contradict true time, within
-// what one member led on one timeline. Between terms asynchronous replication loses operations; rows show which.
-func linearizable(ops []history.Op) Check {
+// linearizable asks whether the operations on each key have an order that explains all answers and does not contradict true time: within
+// what one member led on one timeline, and over the whole run where commits wait for standbys. Asynchronous replication loses operations between terms; rows show which.
+func linearizable(h history.History) Check {
 	c := Check{Name: "linearizable", Asks: "within a term, reads, writes and compare-and-sets of each register have an order that explains all answers"}
+	if h.Run.Waits() {
+		c.Asks = "over all terms, reads, writes and compare-and-sets of each register have an order that explains all answers"
+	}
 	type key struct {
 		member   string
 		timeline uint32
 		key      int
 	}
 	parts := map[key][]porcupine.Operation{}
-	for _, o := range ops {
+	for _, o := range h.Ops {
 		if o.Outcome != history.Done && o.Kind == history.Read {
 			continue // it has changed nothing and told nothing
 		}
@@ -74,6 +77,9 @@ func linearizable(ops []history.Op) Check {
 			ended = math.MaxInt64
 		}
 		k := key{o.Member, o.Timeline, o.Key}
+		if h.Run.Waits() {
+			k = key{"all", 0, o.Key}
+		}
 		parts[k] = append(parts[k], porcupine.Operation{ClientId: o.Client, Input: o, Call: int64(o.Sent), Return: ended})
 	}
 	keys := make([]key, 0, len(parts))
@@ -87,12 +93,16 @@ func linearizable(ops []history.Op) Check {
 	for _, k := range keys {
 		switch porcupine.CheckOperationsTimeout(model, parts[k], patience) {
 		case porcupine.Illegal:
-			c.tell("register %d on timeline %d of %s: no order of its %d operations explains the answers", k.key, k.timeline, k.member, len(parts[k]))
+			where := fmt.Sprintf("on timeline %d of %s", k.timeline, k.member)
+			if h.Run.Waits() {
+				where = "over all terms"
+			}
+			c.tell("register %d %s: no order of its %d operations explains the answers", k.key, where, len(parts[k]))
 		case porcupine.Unknown:
 			undecided++
 		case porcupine.Ok:
 		}
 	}
-	c.Facts = fmt.Sprintf("%d operations, %d registers of a term each, %d undecided after %s", len(ops), len(keys), undecided, patience)
+	c.Facts = fmt.Sprintf("%d operations, %d sequences of one register, %d undecided after %s", len(h.Ops), len(keys), undecided, patience)
 	return c
 }

@@ -35,18 +35,24 @@ func (v Verdict) Holds() bool {
 // Judge asks a history everything.
 func Judge(h history.History) Verdict {
 	terms := termsOf(h.Rows)
-	return Verdict{Checks: []Check{
+	v := Verdict{Checks: []Check{
 		complete(h),
 		onePrimary(terms),
 		timelinesRise(terms),
 		nothingLost(h, terms),
-		linearizable(h.Ops),
+		appendsKept(h, terms),
+		linearizable(h),
+		serializable(h),
 		steady(h, terms),
 		heals(h.Rounds),
 		allEqual(h),
 		newestKept(h, terms),
 		nobodyDied(h),
 	}}
+	if h.Run.Mode == history.Failsafe {
+		v.Checks = append(v.Checks, leadsOn(h, terms))
+	}
+	return v
 }
 
 // most is how many problems of one check are told; the others are counted.
@@ -70,11 +76,22 @@ func complete(h history.History) Check {
 			done++
 		}
 	}
-	c.Facts = fmt.Sprintf("%d rounds, %d faults, %d acknowledged rows, %d operations on registers", len(h.Rounds), len(h.Faults), done, len(h.Ops))
+	c.Facts = fmt.Sprintf("%d rounds, %d faults, %d acknowledged rows, %d operations on registers, %d transactions on lists", len(h.Rounds), len(h.Faults), done, len(h.Ops), len(h.Txns))
+	waiting := 0
+	for _, r := range h.Rounds {
+		if r.Standbys > 0 {
+			waiting++
+		}
+	}
+	if h.Run.Waits() {
+		c.Facts += fmt.Sprintf(", %d rounds began while commits waited for standbys", waiting)
+	}
 	switch {
+	case h.Run.Waits() && len(h.Rounds) > 0 && waiting == 0:
+		c.tell("no round began while commits waited for standbys")
 	case h.End == nil:
 		c.tell("the history has no end: the run was cut short")
-	case len(h.Rounds) == 0 || done == 0 || len(h.Ops) == 0:
+	case len(h.Rounds) == 0 || done == 0 || len(h.Ops) == 0 || h.Run.Mode != "" && len(h.Txns) == 0: // older files have no mode, and no transactions
 		c.tell("nothing was tried: have %s", c.Facts)
 	}
 	return c
@@ -113,7 +130,7 @@ const tooBusy = 70
 
 // allEqual asks whether all members have the same data in the end.
 func allEqual(h history.History) Check {
-	c := Check{Name: "equal", Asks: "in the end everybody streams and has the leader's rows, registers and system identifier"}
+	c := Check{Name: "equal", Asks: "in the end everybody streams and has the leader's rows, registers, lists and system identifier"}
 	if h.End == nil {
 		return c
 	}

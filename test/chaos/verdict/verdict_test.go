@@ -236,6 +236,60 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// What a mode demands beyond the others, and what it does not forgive.
+func TestModes(t *testing.T) {
+	storeOnly := func(h *history.History) { // while the store was hit, b took over from a
+		h.Run.Mode = history.Failsafe
+		h.Faults[0].Targets = []string{"e1", "e2"}
+		h.Rounds[0].Busy = 10
+	}
+	waits := func(h *history.History) {
+		h.Run.Mode, h.Rounds[0].Standbys = history.Sync, 1
+		h.End.Members["b"] = withRows(h.End.Members["b"], 5)
+		h.Txns = []history.Txn{parse(t, "a/1 4-5 append 6:1 unknown")}
+		h.Ops = append(h.Ops, op(history.Write, "a", 1, 5, 5))
+	}
+	for name, tt := range map[string]struct {
+		change func(h *history.History)
+		want   string
+	}{
+		"commits wait, and all is kept":            {waits, ""},
+		"a row is missing although commits waited": {func(h *history.History) { waits(h); h.End.Members["b"] = withoutRow(h.End.Members["b"], 5) }, "nothing lost"},
+		"commits never waited":                     {func(h *history.History) { waits(h); h.Rounds[0].Standbys = 0 }, "complete"},
+		"no transaction was tried":                 {func(h *history.History) { waits(h); h.Txns = nil }, "complete"},
+		"the next leader's register is the last one's": {func(h *history.History) {
+			waits(h)
+			h.Ops = append(h.Ops, op(history.Read, "b", 2, 34, 5))
+		}, ""},
+		"the next leader's register is older": {func(h *history.History) {
+			waits(h)
+			h.Ops = append(h.Ops, op(history.Read, "b", 2, 34, 4))
+		}, "linearizable"},
+		"a term ends though only the store was hit": {func(h *history.History) {
+			storeOnly(h)
+			h.Txns = []history.Txn{parse(t, "a/1 4-5 append 6:1 unknown")}
+		}, "leads on"},
+		"a term ends when a member was hit, too": {func(h *history.History) {
+			storeOnly(h)
+			h.Txns = []history.Txn{parse(t, "a/1 4-5 append 6:1 unknown")}
+			h.Faults = append(h.Faults, hit(1, "a", 11, 12))
+		}, ""},
+		"a term ends though only the store was hit, on a busy machine": {func(h *history.History) {
+			storeOnly(h)
+			h.Txns = []history.Txn{parse(t, "a/1 4-5 append 6:1 unknown")}
+			h.Rounds[0].Busy = 90
+		}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := good()
+			tt.change(&h)
+			if v := Judge(h); broken(v) != tt.want {
+				t.Errorf("have broken %q, want %q:\n%s", broken(v), tt.want, v)
+			}
+		})
+	}
+}
+
 func withRows(c history.Copy, ids ...int64) history.Copy {
 	c.Rows = append([][2]int64{}, c.Rows...)
 	for _, id := range ids {
@@ -278,7 +332,7 @@ func TestManyProblems(t *testing.T) {
 func TestFactsNameTheFault(t *testing.T) {
 	v := Judge(good())
 	for _, c := range v.Checks {
-		if c.Name == "nothing lost" && c.Facts != "1 acknowledged rows are missing, 1 after power off" {
+		if c.Name == "nothing lost" && c.Facts != "of 7 acknowledged rows 1 are missing, 1 after power off" {
 			t.Errorf("have %q", c.Facts)
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/regent-ha/regent/client"
 	"github.com/regent-ha/regent/internal/dcs/dcstest"
@@ -310,6 +311,24 @@ func (m *Member) ask(sql string, limit time.Duration) (string, error) {
 		lines = append(lines, string(bytes.Join(row, []byte("|"))))
 	}
 	return strings.Join(lines, "\n"), nil
+}
+
+// Open opens a session until the test ends; remark hears the server's notices.
+func (m *Member) Open(t testing.TB, remark func(*pgconn.Notice)) *pgx.Conn {
+	t.Helper()
+	config, err := pgx.ParseConfig(m.dsn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { remark(n) }
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		t.Fatalf("open a session on %s: %v", m.Name, err)
+	}
+	t.Cleanup(func() { rows.HangUp(conn) })
+	return conn
 }
 
 // Logged says whether the agent's log has that text.
