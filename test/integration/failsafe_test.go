@@ -113,3 +113,33 @@ func TestFailsafeMemberAway(t *testing.T) {
 	w.AdvanceOn(t, leader, harness.Patience)
 	w.Audit(t, reached.Unsent(leader))
 }
+
+// A member is away for longer than the ttl, so it is listed no more, and then nobody reaches the store: the others agree.
+func TestFailsafeMemberGoneBefore(t *testing.T) {
+	t.Parallel()
+	c, m, w := failsafe(t)
+	gone := c.Others(m)[1]
+	gone.KillAll(t)
+	harness.Eventually(t, harness.Patience, "/failsafe lists it no more", func() bool {
+		s, err := c.Keys.Snapshot(limited(t))
+		return err == nil && len(s.Failsafe) == 2
+	})
+	seen := time.Now().Unix()
+	harness.Eventually(t, harness.Patience, "the leader has read that", func() bool { s := m.Status(); return s != nil && s.DCSLastSeen > seen })
+	o := c.Others(m)[0]
+	before, cut := m.Postmaster(), time.Now()
+	heal := cutAll(c)
+	harness.Eventually(t, harness.Patience, "the store is away for 45 s", func() bool {
+		if o.Ready("primary") {
+			t.Fatalf("%s is a primary while %s goes on", o.Name, m.Name)
+		}
+		return time.Since(cut) >= 45*time.Second
+	})
+	w.AdvanceOn(t, m, harness.Patience)
+	heal()
+	gone.Start(t)
+	if now := c.Healthy(t, harness.Patience); now != m || m.Postmaster() != before {
+		t.Errorf("have leader %s with postmaster %d, want %s with %d", now.Name, m.Postmaster(), m.Name, before)
+	}
+	w.Audit(t, 0)
+}
