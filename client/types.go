@@ -73,7 +73,8 @@ type Regent struct {
 	Job        *Job   `json:"job"`
 	Guard      *Guard `json:"guard"` // nil: an agent that has none yet
 
-	UnreadySlots []string `json:"unready_slots"` // logical slots of a standby that might miss something after a failover
+	Durability   *Durability `json:"durability"`    // of the leader, where a site is to be survived
+	UnreadySlots []string    `json:"unready_slots"` // logical slots of a standby that might miss something after a failover
 }
 
 // Guard is the process that kills PostgreSQL when the leader lock runs out unrenewed.
@@ -323,14 +324,15 @@ type RestartRequest struct {
 
 // Why explains the election and the last decisions of a member.
 type Why struct {
-	Member    string     `json:"member"`
-	At        time.Time  `json:"at"`
-	Leader    string     `json:"leader"`
-	Gates     []Gate     `json:"gates"`
-	Verdict   string     `json:"verdict"`
-	Risk      *Risk      `json:"risk"`      // of the leader
-	Loss      *Loss      `json:"loss"`      // of the last failover, if it is known
-	Decisions []Decision `json:"decisions"` // newest first
+	Member     string      `json:"member"`
+	At         time.Time   `json:"at"`
+	Leader     string      `json:"leader"`
+	Gates      []Gate      `json:"gates"`
+	Verdict    string      `json:"verdict"`
+	Risk       *Risk       `json:"risk"`       // of the leader
+	Durability *Durability `json:"durability"` // likewise, where a site is to be survived
+	Loss       *Loss       `json:"loss"`       // of the last failover, if it is known
+	Decisions  []Decision  `json:"decisions"`  // newest first
 }
 
 // Risk is what losing the leader would cost, as it knows itself.
@@ -339,6 +341,13 @@ type Risk struct {
 	Bytes  uint64 `json:"bytes"`  // WAL that the leader has written and the heir is not known to have
 	Synced bool   `json:"synced"` // synchronous mode: none of it was acknowledged
 	Detail string `json:"detail"`
+}
+
+// Durability is whether acknowledged commits survive what they are to survive by durability.survive of the dynamic configuration.
+type Durability struct {
+	Survive string `json:"survive"`
+	Met     bool   `json:"met"`
+	Detail  string `json:"detail"`
 }
 
 // Loss is what the last failover has cost, as the member that it left behind found out.

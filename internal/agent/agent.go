@@ -93,6 +93,7 @@ type Agent struct {
 	began        time.Time // boot-time clock; zero: not yet
 	snapshotWall time.Time
 	problems     []string                // of the keys, as told last
+	durability   *Durability             // as told last
 	reported     ha.Reason               // of the decision before
 	heartbeat    time.Time               // when one was logged last
 	reloaded     func(*config.Effective) // tells REST and the log

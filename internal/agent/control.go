@@ -141,6 +141,7 @@ func (a *Agent) Why(ctx context.Context, at time.Time, limit int) (WhyReport, er
 		if r, ok := v.Risk(); ok {
 			w.Risk = &Risk{Heir: r.Heir, Bytes: r.Lost, Synced: r.Synced, Detail: r.String()}
 		}
+		w.Durability = durability(&v)
 		if l, ok := v.Store.LastLoss(); ok {
 			w.Loss = &Loss{Timeline: l.Timeline, Member: l.Member, Bytes: l.Bytes(), Fate: l.Fate, Detail: l.String()}
 		}
@@ -151,6 +152,15 @@ func (a *Agent) Why(ctx context.Context, at time.Time, limit int) (WhyReport, er
 		w.Decisions = append(w.Decisions, WhyEntry{At: e.At, Reason: string(e.Reason), Detail: e.Detail, Actions: e.Actions, RuledOut: e.RuledOut, Errors: e.Errors})
 	}
 	return w, nil
+}
+
+// durability is nil where nobody asks for a site to be survived, or we do not lead.
+func durability(v *ha.View) *Durability {
+	d, ok := v.Durability()
+	if !ok {
+		return nil
+	}
+	return &Durability{Survive: v.Limits.Survive, Met: d.Met, Detail: d.String()}
 }
 
 // Risk is what losing this leader would cost, as of the last turn of the loop; ok is false when it does not lead.

@@ -77,10 +77,26 @@ func (a *Agent) report(news bool) {
 	}
 	a.reported = d.Reason
 	a.logDecision(level, actions)
+	a.logDurability(&view)
 	if r := a.loop.Asked.Restart; r != nil && d.Reason == ha.RequestTaken && len(d.Actions) == 0 {
 		a.answer(r.ID, errors.New(d.Detail)) // it was refused; who asked must not wait for ever
 	}
 	a.publish()
+}
+
+// logDurability tells when what acknowledged commits survive has changed.
+func (a *Agent) logDurability(v *ha.View) {
+	d := durability(v)
+	before := a.durability
+	a.durability = d
+	if d == nil || before != nil && *d == *before {
+		return
+	}
+	level := slog.LevelWarn
+	if d.Met {
+		level = slog.LevelInfo
+	}
+	a.log.Log(context.Background(), level, "durability.survive: "+string(d.Survive), "met", d.Met, "detail", d.Detail)
 }
 
 // logDecision writes the decision to the log, with Patroni's sentence for it as the message.
@@ -142,6 +158,7 @@ func (a *Agent) publish() {
 		NextCycle: a.clock().Add(max(l.Decision.Within, l.Limits.LoopWait)), Pause: l.Limits.Paused,
 		Reason: string(l.Decision.Reason), Job: a.jobs.status(),
 		ScheduledRestart: a.scheduled.shown(), Guard: a.fencing.status(), WatchdogFailed: l.Unfenced != "", UnreadySlots: l.Decision.Unready,
+		Durability: durability(&l.View),
 	}
 	s.FailsafeActive = l.Lock.Held && l.Lock.Agreed && s.At.Before(l.Lock.Deadline) || s.At.Before(l.Lock.Bound)
 	if l.Job != nil && (l.Job.Name == ha.JobDemote || l.Job.Name == ha.JobSwitchover) {

@@ -45,6 +45,7 @@ func limits(e *config.Effective) ha.Limits {
 		Type:                  d.Type(),
 		Failsafe:              d.FailsafeMode(),
 		Sync:                  synchronous(d),
+		Survive:               d.Survive(),
 		CanBootstrap:          e.Bootstrap.Present,
 		CustomBootstrap:       e.Bootstrap.Custom != nil,
 		HasConfig:             d.Usable || len(e.Bootstrap.DCS.Document.Fields) > 0,
@@ -87,7 +88,7 @@ func synchronous(d cluster.DynamicConfig) quorum.Settings {
 }
 
 func tags(t cluster.Tags) ha.Tags {
-	return ha.Tags{NoFailover: t.NoFailover(), Priority: t.FailoverPriority(), NoStream: t.NoStream(), ReplicateFrom: t.ReplicateFrom()}
+	return ha.Tags{NoFailover: t.NoFailover(), Priority: t.FailoverPriority(), NoStream: t.NoStream(), ReplicateFrom: t.ReplicateFrom(), Site: t.Site()}
 }
 
 // instanceSettings is the part of the configuration that the local instance needs, in the given role. Unsynced: /sync is known to name nobody.

@@ -45,7 +45,8 @@ type Status struct {
 	ScheduledRestart *cluster.ScheduledRestart
 	Job              *JobStatus
 
-	UnreadySlots []string // logical slots of a standby that might miss something after a failover
+	Durability   *Durability // of the leader, where durability.survive asks for a site
+	UnreadySlots []string    // logical slots of a standby that might miss something after a failover
 
 	Reason  string   // of the last decision, a stable word such as "healthiest"
 	Actions []string // what the last decision asked for
@@ -137,14 +138,15 @@ type PeerStatus struct {
 
 // WhyReport answers `regent why`.
 type WhyReport struct {
-	Member    string     `json:"member"`
-	At        time.Time  `json:"at"`
-	Leader    string     `json:"leader,omitempty"`
-	Gates     []Gate     `json:"gates"` // every gate of the election with its value, limit and verdict
-	Verdict   string     `json:"verdict"`
-	Risk      *Risk      `json:"risk,omitempty"` // of the leader
-	Loss      *Loss      `json:"loss,omitempty"` // of the last failover, if it is known
-	Decisions []WhyEntry `json:"decisions"`      // newest first
+	Member     string      `json:"member"`
+	At         time.Time   `json:"at"`
+	Leader     string      `json:"leader,omitempty"`
+	Gates      []Gate      `json:"gates"` // every gate of the election with its value, limit and verdict
+	Verdict    string      `json:"verdict"`
+	Risk       *Risk       `json:"risk,omitempty"`       // of the leader
+	Durability *Durability `json:"durability,omitempty"` // likewise, where a site is to be survived
+	Loss       *Loss       `json:"loss,omitempty"`       // of the last failover, if it is known
+	Decisions  []WhyEntry  `json:"decisions"`            // newest first
 }
 
 // Risk is what losing the leader would cost, as it knows itself (ha.Risk).
@@ -153,6 +155,13 @@ type Risk struct {
 	Bytes  cluster.LSN `json:"bytes"`          // WAL that the leader has written and the heir is not known to have
 	Synced bool        `json:"synced"`         // none of it was acknowledged
 	Detail string      `json:"detail"`
+}
+
+// Durability is whether acknowledged commits survive what they are to survive (ha.Durability).
+type Durability struct {
+	Survive cluster.Survival `json:"survive"`
+	Met     bool             `json:"met"`
+	Detail  string           `json:"detail"`
 }
 
 // Loss is what the last failover has cost, as the member that it left behind found out (cluster.Loss).

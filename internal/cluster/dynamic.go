@@ -67,7 +67,7 @@ func (t Timing) Adjust(minimum Timing) (Timing, []string) {
 	return t, changes
 }
 
-// Check reports every reason why Patroni refuses the document as a whole (config.md 1.10): members keep
+// Check reports every reason why Patroni refuses the document as a whole (config.md 1.10), and what speaks against a durability: members keep
 // their previous settings then. nil for an empty document.
 func (c DynamicConfig) Check() error {
 	var problems []error
@@ -81,7 +81,7 @@ func (c DynamicConfig) Check() error {
 	if v, ok := c.Document.Get("postgresql", "parameters"); ok && v.Kind != Object && v.Kind != Null {
 		problems = append(problems, fmt.Errorf("postgresql.parameters: have %s, want a mapping of settings", v.Kind))
 	}
-	return errors.Join(problems...)
+	return errors.Join(append(problems, c.CheckDurability())...)
 }
 
 // SyncMode is a value of synchronous_mode.
@@ -96,16 +96,16 @@ const (
 // Active says whether only members of key sync may lead.
 func (m SyncMode) Active() bool { return m == SyncOn || m == SyncQuorum }
 
-// SynchronousMode is off in a standby cluster, whatever the document says.
+// SynchronousMode is off in a standby cluster, whatever the document says. Where commits are to survive something it is on, if nothing is said.
 func (c DynamicConfig) SynchronousMode() SyncMode {
-	v, _ := c.Document.Get("synchronous_mode")
+	v, said := c.Document.Get("synchronous_mode")
 	on, _ := ParseBool(v.String())
 	switch {
 	case c.StandbyCluster() != nil:
 		return SyncOff
 	case strings.EqualFold(v.String(), string(SyncQuorum)):
 		return SyncQuorum
-	case on:
+	case on, (!said || v.Kind == Null) && c.Survive().Asked():
 		return SyncOn
 	default:
 		return SyncOff

@@ -98,6 +98,14 @@ func DecodeTags(text []byte) (Tags, error) {
 	return v.Fields, err
 }
 
+// Site is where the member is, for what is to survive the loss of a place as a whole: Regent's own. Empty: nobody said.
+func (t Tags) Site() string {
+	if v, ok := t.Get("site"); ok {
+		return strings.TrimSpace(v.String())
+	}
+	return ""
+}
+
 func (t Tags) truthy(name string) bool {
 	v, _ := t.Get(name)
 	return v.Truthy()

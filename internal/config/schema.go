@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"github.com/regent-ha/regent/internal/cluster"
 )
 
 const unlimited = math.MaxInt64
@@ -186,7 +188,7 @@ func dynamicSchema(v *validation, path string, value any) {
 		optional("primary_race_backoff", between(0, unlimited, "s")), optional("member_slots_ttl", between(0, unlimited, "s")),
 		optional("synchronous_mode", syncModes), optional("synchronous_mode_strict", isBool),
 		optional("synchronous_node_count", between(1, unlimited, "")), optional("failsafe_mode", isBool),
-		optional("check_timeline", isBool), optional("pause", isBool),
+		optional("check_timeline", isBool), optional("pause", isBool), optional("durability", durabilitySchema),
 		optional("slots", dictionary), optional("permanent_replication_slots", dictionary), optional("permanent_slots", dictionary),
 		optional("ignore_slots", anything), optional("standby_cluster", standbySchema),
 		optional("postgresql", openObject(optional("parameters", gucs), optional("use_slots", isBool), optional("use_pg_rewind", isBool),
@@ -196,6 +198,7 @@ func dynamicSchema(v *validation, path string, value any) {
 	if !ok {
 		return
 	}
+	durabilityContradictions(v, path, m)
 	// Patroni shortens the waits silently; nobody who reads the file would know.
 	ttl, ok1 := parseInt(orDefault(m, "ttl", 30), "")
 	wait, ok2 := parseInt(orDefault(m, "loop_wait", 10), "")
@@ -204,6 +207,25 @@ func dynamicSchema(v *validation, path string, value any) {
 		v.origin = m.Origin("ttl")
 		v.refuse(under(path, "ttl"), ttl, "want at least loop_wait + 2*retry_timeout = %d, or a leader cannot stop in time; "+
 			"raise ttl or lower retry_timeout", wait+2*retry)
+	}
+}
+
+// durabilitySchema looks for what does not count; the rest is said where it is applied.
+func durabilitySchema(v *validation, path string, value any) {
+	if m, ok := value.(*Map); ok {
+		v.unknown(path, m, []field{optional("survive", anything)})
+	}
+}
+
+func durabilityContradictions(v *validation, path string, m *Map) {
+	dynamic := cluster.DynamicConfig{Document: toValue(m), Usable: true}
+	err := dynamic.CheckDurability()
+	if err == nil {
+		return
+	}
+	v.origin = m.Origin("durability")
+	for line := range strings.Lines(err.Error()) {
+		v.refuse(under(path, "durability"), m.Get("durability"), "%s", strings.TrimSpace(line))
 	}
 }
 
@@ -342,7 +364,7 @@ var watchdogSchema = openObject( // the driver may have settings of its own
 func tagSchema(v *validation, path string, value any) {
 	openObject(optional("nofailover", isBool), optional("failover_priority", between(0, unlimited, "")),
 		optional("noloadbalance", isBool), optional("clonefrom", isBool), optional("replicatefrom", isText),
-		optional("nosync", isBool), optional("sync_priority", between(0, unlimited, "")), optional("nostream", isBool))(v, path, value)
+		optional("nosync", isBool), optional("sync_priority", between(0, unlimited, "")), optional("nostream", isBool), optional("site", simple))(v, path, value)
 	m, _ := value.(*Map)
 	for _, pair := range [][2]string{{"nofailover", "failover_priority"}, {"nosync", "sync_priority"}} {
 		_, ok1 := m.Lookup(pair[0])

@@ -178,6 +178,28 @@ func validateText(t *testing.T, text string, p Probes) []string {
 	return out
 }
 
+func TestValidateDurability(t *testing.T) {
+	problems := func(text string) string {
+		var about []string
+		for _, line := range validateText(t, text, fakeProbes()) {
+			if strings.Contains(line, "durability") || strings.Contains(line, "tags") {
+				about = append(about, line)
+			}
+		}
+		return strings.Join(about, "\n")
+	}
+	for text, want := range map[string]string{
+		"bootstrap: {dcs: {durability: {survive: one-site}, synchronous_mode: quorum}}\ntags: {site: a}\n": "",
+		"bootstrap: {dcs: {durability: {survive: 2}}}\n":                                                   "1: bootstrap.dcs.durability {'survive': 2} didn't pass validation: durability.survive: have 2, want none, one-node or one-site",
+		"bootstrap: {dcs: {durability: {survive: one-site, sight: 1}, synchronous_mode: off}}\n": "1: bootstrap.dcs.durability.sight  is not a known setting and does not count\n" +
+			"1: bootstrap.dcs.durability {'survive': 'one-site', 'sight': 1} didn't pass validation: synchronous_mode: have false, want on, quorum or nothing: durability.survive is one-site",
+	} {
+		if have := problems(text); have != want {
+			t.Errorf("%s\nhave\n%s\nwant\n%s", text, have, want)
+		}
+	}
+}
+
 func TestValidateReportsEverythingAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	have := strings.Join(validateText(t, `scope: [a, b]

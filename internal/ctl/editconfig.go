@@ -190,6 +190,9 @@ func (p *Program) writeConfig(ctx context.Context, e configEdit, t target, after
 		}
 		return nil
 	}
+	if err := cluster.RefuseDurability(t.Config, cluster.DynamicConfig{Document: after, Usable: true}, t.Members); err != nil {
+		return err
+	}
 	if !e.quiet {
 		p.showDiff(ctx, unifiedDiff(old, now))
 	}

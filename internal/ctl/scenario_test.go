@@ -438,6 +438,20 @@ func TestEditConfigRefusesToOverwriteAnotherChange(t *testing.T) {
 	}
 }
 
+func TestEditConfigRefusesDurability(t *testing.T) {
+	for set, want := range map[string]string{
+		"durability.survive=one-sight": `durability.survive: have "one-sight", want none, one-node or one-site`,
+		"durability.survive=one-site":  "durability.survive: have one-site, and all members are of one site: a; it needs members of two sites",
+	} {
+		store := newFakeStore(map[string]string{"/service/demo/config": recordedConfig,
+			"/service/demo/members/node1": `{"tags":{"site":"a"}}`, "/service/demo/members/node2": `{"tags":{"site":"a"}}`})
+		v := vector{args: []string{"edit-config", "-s", set, "--force"}}
+		if _, stderr, exit := play(t, v, &Site{Scope: "demo", Open: store.open}); stderr != "Error: "+want+"\n" || exit != 1 {
+			t.Errorf("%s: have %q, exit %d, want %q, exit 1", set, stderr, exit, want)
+		}
+	}
+}
+
 func TestUnreachableMembers(t *testing.T) {
 	for _, v := range vectors(t, "unreachable/*.txt") {
 		if notCovered[v.name] != "" {

@@ -140,6 +140,9 @@ func (e explained) pretty(leader string) string {
 	if e.report.Risk != nil {
 		fmt.Fprintf(&b, "If it were lost now: %s\n", e.report.Risk.Detail)
 	}
+	if d := e.report.Durability; d != nil {
+		fmt.Fprintf(&b, "Durability %s: %s\n", d.Survive, d.Detail)
+	}
 	if e.report.Loss != nil {
 		fmt.Fprintf(&b, "The last failover: %s\n", e.report.Loss.Detail)
 	}

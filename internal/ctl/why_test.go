@@ -7,6 +7,7 @@ import (
 
 const whyReport = `{"member":"node2","at":"2026-11-22T22:31:16Z","leader":"node1","verdict":"node1 holds the lock",
 "risk":{"heir":"node3","bytes":160,"synced":false,"detail":"node3 would take over, 160 bytes of WAL would be lost"},
+"durability":{"survive":"one-site","met":false,"detail":"commits wait for another site"},
 "gates":[{"name":"lag","value":"3 MB","limit":"1 MB","passed":false},{"name":"peers","value":"","limit":"","passed":false,"unknown":true}],
 "decisions":[{"at":"2026-11-22T22:31:10Z","reason":"lag-too-high","detail":"3 MB behind","actions":["wait"],"ruled_out":["acquire-leader: too far behind"],"errors":["ask node3: timeout"]}]}`
 
@@ -26,6 +27,7 @@ func TestWhyShowsGatesAndDecisions(t *testing.T) {
 	stdout, stderr, exit := play(t, vector{args: []string{"why", "node2", "--at", "2026-11-22T22:31:16Z", "-n", "1"}}, s.site)
 	want := `node2, at 2026-11-22 22:31:16: node1 holds the lock
 If it were lost now: node3 would take over, 160 bytes of WAL would be lost
+Durability one-site: commits wait for another site
 +-------+-------+-------+---------+
 | Gate  | Value | Limit | Verdict |
 +-------+-------+-------+---------+

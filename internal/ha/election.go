@@ -174,7 +174,8 @@ func (v *View) syncGate() Gate {
 
 // lagGate: the last published position less ours (ha.md C1). Not asked of a failover that an operator wants. Who published it is asked
 // whether it still has it. Nor of the leader in /sync, who has all that was acknowledged since it wrote that, and may be the only one that may lead: an operator
-// wanted it to, for example, and it was lost before it could publish a position of its own. Nor of who streams from another cluster, whose history counts.
+// wanted it to, for example, and it was lost before it could publish a position of its own. Nor where commits are to survive something: what is
+// published may be WAL of commits that wait, and who is in /sync has, or is voted to have, all that were acknowledged. Nor of who streams from another cluster, whose history counts.
 func (v *View) lagGate() Gate {
 	at, optime := v.Postgres.Position(), v.Store.Status.Optime
 	lag := cluster.LSN(0)
@@ -183,7 +184,7 @@ func (v *View) lagGate() Gate {
 	}
 	f := v.Store.Failover
 	forced := f.Requested() && !f.Switchover() && v.due()
-	ok := lag <= v.Limits.MaxLag || forced || v.recanted() || v.syncLeader(v.Self) || v.fromRemote()
+	ok := lag <= v.Limits.MaxLag || forced || v.recanted() || v.syncLeader(v.Self) || v.fromRemote() || v.Limits.Survive.Asked() && v.syncActive()
 	g := gate(LagTooHigh, ok, fmt.Sprintf("lag %d bytes behind %s", lag, optime), fmt.Sprintf("at most %d", v.Limits.MaxLag))
 	published := func(m cluster.Member) bool { return m.Name == v.Memory.Publisher }
 	g.Unknown = !ok && !v.polled() && optime == v.Memory.Published && slices.ContainsFunc(v.peers(), published)

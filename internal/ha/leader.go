@@ -133,7 +133,11 @@ func (v *View) keep(d Decision) Decision {
 	for _, a := range v.logical() {
 		add(a)
 	}
-	if trouble := append(v.lostSlots(), v.conflicts()...); len(trouble) > 0 {
+	trouble := append(v.lostSlots(), v.conflicts()...)
+	if durability, ok := v.Durability(); ok && !durability.Met {
+		trouble = append(trouble, durability.String())
+	}
+	if len(trouble) > 0 {
 		d.Detail += "; " + strings.Join(trouble, "; ")
 	}
 	if pending {

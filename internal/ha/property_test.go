@@ -406,3 +406,62 @@ func checkPause(t *rapid.T, v View, d Decision) {
 		}
 	}
 }
+
+// Where a site is to be survived, commits never wait for members of two kinds, other sites' and others; and from waiting for another site a primary goes
+// over to not waiting only when the store knows nobody elsewhere who may come. Whatever else is decided, and whatever the names were before (ADR 24).
+func TestSitesAreNotMixed(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		v := anyView(t)
+		v.Limits.Survive, v.Limits.Type = cluster.SurviveSite, cluster.OwnPrimary
+		v.Limits.Sync.Mode = rapid.SampledFrom([]cluster.SyncMode{cluster.SyncOn, cluster.SyncQuorum}).Draw(t, "mode")
+		v.Limits.Sync.Wanted = rapid.IntRange(1, 3).Draw(t, "node count")
+		if v.Store == nil {
+			return
+		}
+		site := func(label string) string { return rapid.SampledFrom([]string{"a", "b", "c", ""}).Draw(t, label) }
+		v.Tags.Site = site("own site")
+		s := *v.Store
+		s.Members, v.Postgres.Walsenders = nil, nil
+		for _, name := range []string{"pg2", "pg3", "pg4", "pg5"} {
+			m := member(name, "pg1", 1)
+			m.Tags = m.Tags.With("site", cluster.Text(site("site of "+name)))
+			for _, tag := range []string{"nofailover", "nosync"} {
+				if rapid.IntRange(0, 5).Draw(t, tag) == 0 {
+					m.Tags = m.Tags.With(tag, cluster.Flag(true))
+				}
+			}
+			m.State = rapid.SampledFrom([]cluster.State{cluster.Running, cluster.Running, cluster.Stopped, cluster.CreatingReplica}).Draw(t, "state of "+name)
+			if rapid.IntRange(0, 3).Draw(t, name+" is gone") > 0 {
+				s.Members = append(s.Members, m)
+			}
+			if rapid.Bool().Draw(t, name+" streams") {
+				v.Postgres.Walsenders = append(v.Postgres.Walsenders, cluster.Walsender{Application: name, State: cluster.StateStreaming, SyncState: "async", Flush: 0x5000060, Write: 0x5000060, Replay: 0x5000060})
+			}
+		}
+		v.Store = &s
+		before := rapid.SampledFrom([]string{"", "pg2", "pg3", "2 (pg2,pg4)", "ANY 1 (pg3,pg5)", "*", quorum.Placeholder}).Draw(t, "names")
+		v.Postgres.SyncNames = before
+		for _, a := range Decide(v).Actions {
+			require, ok := a.(RequireSync)
+			if !ok {
+				continue
+			}
+			names, _ := quorum.ParseNames(require.Names)
+			far, near := 0, 0
+			for _, name := range names.List {
+				if m, known := s.Member(name); known && v.otherSite(m) || name == quorum.Placeholder {
+					far++
+				} else {
+					near++
+				}
+			}
+			if far > 0 && near > 0 {
+				t.Fatalf("have names %s: other sites' and others", names)
+			}
+			old, _ := quorum.ParseNames(before)
+			if waited := v.namesElsewhere(old); far == 0 && (v.Limits.Sync.Strict || waited && len(v.onTheWay()) > 0) {
+				t.Fatalf("have names %q after %q (strict %v), and %v may come", names, before, v.Limits.Sync.Strict, v.onTheWay())
+			}
+		}
+	})
+}

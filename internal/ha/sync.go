@@ -87,6 +87,9 @@ func (v *View) claimSync() []Action {
 func (v *View) firstNames() quorum.Names {
 	s := v.Store.Sync
 	names := quorum.Everybody(nil, v.Limits.Sync.Strict)
+	if v.Limits.Survive == cluster.SurviveSite && (v.Limits.Sync.Strict || len(v.onTheWay()) > 0) {
+		return quorum.Everybody(nil, true)
+	}
 	if v.Limits.Sync.Mode != cluster.SyncQuorum || !v.syncActive() {
 		return names
 	}
@@ -113,6 +116,13 @@ func (v *View) synchronize(add func(Action)) (pending bool) {
 	state := quorum.State{
 		Settings: v.Limits.Sync, Self: v.Self, Published: s, Required: required, Picked: v.Limits.Sync.Pick(v.syncCandidates(), v.Postgres.Flush),
 		Confirmed: w.Ready, Settled: w.Safe != 0 && w.Names == v.Postgres.SyncNames,
+	}
+	if v.Limits.Survive == cluster.SurviveSite {
+		picked, wait := v.pickElsewhere(v.syncCandidates(), required)
+		if wait && v.namesElsewhere(required) && v.syncLeader(v.Self) {
+			return true // it stays as it is: nothing is acknowledged that those in /sync lack
+		}
+		state.Picked, state.Strict = picked, state.Strict || wait
 	}
 	promoted := v.Limits.Sync.Mode == cluster.SyncQuorum && v.syncLeader(v.Self) && v.since(v.Memory.Holding) < v.Limits.LoopWait
 	if promoted && len(state.Picked) == 0 && len(required.List) > 0 {

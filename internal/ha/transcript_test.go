@@ -17,13 +17,14 @@ import (
 
 // A transcript is one View in words and the Decision that it must lead to. It begins with
 //
-//	decide self=pg2 after=5s show=detail,within,permit,status,circle,gates,ruled-out
+//	decide self=pg2 after=5s show=detail,durability,within,permit,status,circle,gates,ruled-out
 //
 // and then has a line for each thing that matters; what is not mentioned is as in a healthy cluster of pg1, pg2 and pg3. A word that is
 // not known is an error. Durations say how long ago something was; "left" and "in" look ahead. The lines, with their defaults:
 //
 //	store      away | leader= at=1:0/5000060 initialize=ID|empty|absent|invalid bootstrapper= failsafe=pg1,pg2 failsafe-revision=85 sync=pg1:pg2,pg3 quorum= slots=pg3@0/40 retain= losses=1:pg1:5000060-5000200:rewound no-config no-history foreign
 //	member     NAME gone | role= tl= moved no-api no-url nofailover nostream nosync sync-priority= state= replicatefrom= replay=0/40 version=
+//	sites      pg1:a pg2:a pg3:b (who is where; acknowledged commits are to survive the loss of a site)
 //	standby    NAME sync|quorum|async|potential at=0/5000060 state=streaming priority= (a WAL sender's row; priority by the state)
 //	lock       none | refused | held left=20s agreed asked-ago=2s bound=5s told=cdc@0/40,pg3@0/50 told-ago=1s fresh=5s (left may be negative)     default: held when the store says so
 //	postgres   replica|primary|down|silent|starting|refusing|failing|empty|missing|foreign|unreadable at=1:0/5000060 received=1:0/40 ahead=5s upstream=leader dry=5s replay-paused signal backup-label half-rewound control= sysid=ID|other|unknown slots=pg3@0/40!active!xmin!lost!unreserved,cdc@0/40!logical!failover!catalog:700 archive since=1m names= unheeded
@@ -180,6 +181,9 @@ func render(v View, d Decision, show []string) string {
 		switch what {
 		case "detail":
 			fmt.Fprintf(&out, "detail: %s\n", d.Detail)
+		case "durability":
+			durability, ok := v.Durability()
+			fmt.Fprintf(&out, "durability: %v: %s\n", ok && durability.Met, durability)
 		case "within":
 			fmt.Fprintf(&out, "within: %s\n", d.Within)
 		case "status":
@@ -213,7 +217,7 @@ func render(v View, d Decision, show []string) string {
 				fmt.Fprintf(&out, "ruled out: %s\n", r)
 			}
 		default:
-			panic(grammar(fmt.Sprintf("have show=%s, want detail, within, permit, status, circle, gates or ruled-out", what)))
+			panic(grammar(fmt.Sprintf("have show=%s, want detail, durability, within, permit, status, circle, gates or ruled-out", what)))
 		}
 	}
 	return out.String()
@@ -354,7 +358,7 @@ func (b *builder) build(input string) View {
 		name string
 		read func(words)
 	}{
-		{"limits", b.limits}, {"tags", b.tags}, {"store", b.store}, {"member", b.member}, {"failover", b.failover}, {"lock", b.lock},
+		{"limits", b.limits}, {"tags", b.tags}, {"store", b.store}, {"member", b.member}, {"sites", b.sites}, {"failover", b.failover}, {"lock", b.lock},
 		{"postgres", b.postgres}, {"standby", b.standby}, {"poll", b.poll}, {"peer", b.peer}, {"job", b.job}, {"ended", b.ended}, {"divergence", b.divergence},
 		{"asked", b.asked}, {"unfenced", b.unfenced}, {"memory", b.memory}, {"permanent", b.permanent}, {"ignore", b.ignore}, {"unread", b.unread}, {"news", b.news}, {"checkpointed", b.checkpointed},
 	}
@@ -542,6 +546,21 @@ func (b *builder) member(w words) {
 		m.Tags = m.Tags.With("replicatefrom", cluster.Text(from))
 	}
 	w.end()
+}
+
+func (b *builder) sites(w words) {
+	b.v.Limits.Survive = cluster.SurviveSite
+	for _, text := range w.list {
+		name, site, _ := strings.Cut(text, ":")
+		if name == b.v.Self {
+			b.v.Tags.Site = site
+		}
+		for i := range b.v.Store.Members {
+			if m := &b.v.Store.Members[i]; m.Name == name {
+				m.Tags = m.Tags.With("site", cluster.Text(site))
+			}
+		}
+	}
 }
 
 func (b *builder) failover(w words) {

@@ -48,9 +48,10 @@ type Limits struct {
 	Remote                      cluster.Upstream // whom a standby cluster follows; no host: it has only an archive
 	Failsafe                    bool             // failsafe_mode: a primary goes on without the store while all members agree
 	Sync                        quorum.Settings
-	CanBootstrap                bool // the local configuration has a bootstrap section
-	CustomBootstrap             bool // with a method of its own: the state has other names
-	HasConfig                   bool // we have a dynamic configuration that could be restored into the store
+	Survive                     cluster.Survival // what an acknowledged commit is to survive beyond Sync
+	CanBootstrap                bool             // the local configuration has a bootstrap section
+	CustomBootstrap             bool             // with a method of its own: the state has other names
+	HasConfig                   bool             // we have a dynamic configuration that could be restored into the store
 	UseSlots                    bool
 	SlotsTTL                    time.Duration // member_slots_ttl
 	Slots                       cluster.SlotRules
@@ -66,6 +67,7 @@ type Tags struct {
 	Priority      int // failover_priority; 1 by default
 	NoStream      bool
 	ReplicateFrom string
+	Site          string
 }
 
 // Lock is our hold on the leader lock, as the lease keeper reports it.

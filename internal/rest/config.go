@@ -37,6 +37,10 @@ func (s *Server) patchConfig(w http.ResponseWriter, r *http.Request) {
 	}
 	merged, changed := snapshot.Config.Document.Merge(patch)
 	if changed {
+		if err := cluster.RefuseDurability(snapshot.Config, cluster.DynamicConfig{Document: merged, Usable: true}, snapshot.Members); err != nil {
+			s.text(w, r, http.StatusBadRequest, err.Error())
+			return
+		}
 		ctx, cancel := s.bounded(r, s.control.Status().Timing.RetryTimeout)
 		defer cancel()
 		switch err := s.control.PutConfig(ctx, merged.Encode(), snapshot.Config.Revision); {
@@ -69,6 +73,10 @@ func (s *Server) putConfig(w http.ResponseWriter, r *http.Request) {
 		}
 		if snapshot.Config.Usable && cluster.DeepEqualLoose(snapshot.Config.Document, doc) {
 			s.reply(w, r, http.StatusOK, jsonType, doc.EncodeSpaced())
+			return
+		}
+		if err := cluster.RefuseDurability(snapshot.Config, cluster.DynamicConfig{Document: doc, Usable: true}, snapshot.Members); err != nil {
+			s.text(w, r, http.StatusBadRequest, err.Error())
 			return
 		}
 		err := s.control.PutConfig(ctx, doc.Encode(), snapshot.Config.Revision)

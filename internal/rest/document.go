@@ -104,6 +104,11 @@ func (m *moment) own() cluster.Value {
 		}
 		o.add("unready_slots", slots)
 	}
+	if d := m.Durability; d != nil {
+		o.add("durability", object{
+			{Name: "survive", Value: cluster.Text(string(d.Survive))}, {Name: "met", Value: cluster.Flag(d.Met)}, {Name: "detail", Value: cluster.Text(d.Detail)},
+		}.value())
+	}
 	o.add("guard", m.guard())
 	if j := m.Job; j != nil {
 		var job object

@@ -320,6 +320,26 @@ func TestPrecheckWithoutCandidate(t *testing.T) {
 	}
 }
 
+// What cannot be given is refused, and nothing is written.
+func TestConfigRefusesDurability(t *testing.T) {
+	f := recorded(t, "idle", "node1")
+	_, address := serve(t, f, Config{})
+	for body, want := range map[string]string{
+		`{"durability":{"survive":"all"}}`:                                  `durability.survive: have "all", want none, one-node or one-site`,
+		`{"durability":{"survive":"one-node"},"synchronous_mode":false}`:    "synchronous_mode: have false, want on, quorum or nothing: durability.survive is one-node",
+		`{"durability":{"survive":"one-site"},"synchronous_mode":"quorum"}`: "durability.survive: have one-site, and members without a tag site: node1, node2, node3; it needs members of two sites",
+	} {
+		for _, method := range []string{"PATCH", "PUT"} {
+			if code, _, have := ask(t, method, "http://"+address+"/config", body); code != 400 || have != want {
+				t.Errorf("%s %s: have %d %q, want 400 %q", method, body, code, have, want)
+			}
+		}
+	}
+	if code, _, have := ask(t, "PATCH", "http://"+address+"/config", `{"durability":{"survive":"one-node"}}`); code != 200 {
+		t.Errorf("PATCH of a durability that can be given: have %d %q, want 200", code, have)
+	}
+}
+
 func TestConfigConflicts(t *testing.T) {
 	f := recorded(t, "idle", "node1")
 	_, address := serve(t, f, Config{})

@@ -29,6 +29,7 @@ func (a *agent) configure() {
 			Mode: d.SynchronousMode(), Strict: d.SynchronousModeStrict(), Wanted: d.SynchronousNodeCount(),
 			MaxLag: cluster.LSN(max(d.MaximumLagOnSyncNode(), 0)),
 		},
+		Survive:               d.Survive(),
 		CanBootstrap:          true,
 		HasConfig:             true,
 		UseSlots:              d.UseSlots(),

@@ -119,7 +119,9 @@ func init() {
 		"reinitialize":      {4, 0, 0, reinitialize},
 		"leave":             {5, time.Second, time.Minute, leave},
 		"set-timing":        {3, 0, 0, setTiming},
-		"set-sync":          {0, 0, 0, setSync}, // only in a run in synchronous mode
+		"set-sync":          {0, 0, 0, setSync},  // only in a run in synchronous mode
+		"site-lost":         {0, 0, 0, siteLost}, // only in a run with sites
+		"cut-site":          {0, 0, 0, cutSite},  // likewise
 	}
 }
 

@@ -209,6 +209,9 @@ func (w *World) acknowledged(m *Member, index int) {
 	if key := w.peek().Sync; w.quorumRun && key.Leader == m.name {
 		w.checkRow(&o.rows[len(o.rows)-1], &key)
 	}
+	if w.sites != nil {
+		w.sites.checkRow(w, m, o.rows[len(o.rows)-1])
+	}
 	if m.dir.tli < o.newest || w.excused(m) || w.unheardOf(m) { // what the older one takes is lost
 		o.explained[r.id] = true
 		o.lost++
@@ -251,6 +254,9 @@ func (w *World) promoted(s *server) {
 		}
 	}
 	o.newest = max(o.newest, s.dir.tli)
+	if w.sites != nil {
+		w.sites.promoted(w, s.m)
+	}
 	beside := s.m.paused() && w.peek().Leader.Name != s.m.name // a promotion from before the pause, which nobody stops
 	if known := w.peek().History.ClusterTimeline(); s.dir.tli <= known && !beside && !w.excused(s.m) {
 		w.violate("V11", "%s begins timeline %d, which the cluster was on already", s.m.name, known)
@@ -327,8 +333,9 @@ func (w *World) acquired(a *agent) {
 		w.violate("V10", "%s is not in /sync and won an automatic race", a.m.name)
 	}
 	at, optime := a.m.dir.end(), min(truth.Status.Optime, v.Store.Status.Optime)
-	ruled := v.Limits.Sync.Mode.Active() && v.Store.Sync.Leader == a.m.name // it has all that was acknowledged since it led
-	if w.standbyRun && a.m.dir.continues(&w.remote.dir) {                   // on the history that counts: it lacks what the remote will send
+	ruled := v.Limits.Sync.Mode.Active() && v.Store.Sync.Leader == a.m.name                                // it has all that was acknowledged since it led
+	ruled = ruled || v.Limits.Survive.Asked() && v.Limits.Sync.Mode.Active() && v.Store.Sync.Has(a.m.name) // likewise
+	if w.standbyRun && a.m.dir.continues(&w.remote.dir) {                                                  // on the history that counts: it lacks what the remote will send
 		ruled = true
 	}
 	if f := v.Store.Failover; (!f.Requested() || f.Switchover()) && !ruled && at+v.Limits.MaxLag < optime {
@@ -472,7 +479,11 @@ func (w *World) wrote(a *agent, key string, value []byte, err error) {
 }
 
 // storeNews looks at the keys after each relevant change.
-func (w *World) storeNews() {}
+func (w *World) storeNews() {
+	if w.sites != nil {
+		w.sites.look(w)
+	}
+}
 
 // slotsAsked checks what a member does to the slots of others: V17. No run lasts as long as member_slots_ttl.
 func (w *World) slotsAsked(s *server, want []slotWant, drop []string) {
@@ -511,6 +522,7 @@ func (w *World) advanced(s *server, slot *slot) {
 // checkDecision samples V21: the same view gives the same decision.
 func (w *World) checkDecision(a *agent) {
 	o := &w.oracle
+	w.storeNews() // a member key that says something else is no news to anybody
 	o.sampled++
 	if o.sampled%256 != 0 {
 		return

@@ -61,6 +61,9 @@ func (w *World) play() {
 		w.wedged("not everybody streams")
 		return
 	}
+	if w.sites != nil {
+		w.loseSite()
+	}
 	w.settle()
 	w.watchCalm()
 }

@@ -54,7 +54,9 @@ func (w *World) generate() []Fault {
 	if w.standbyRun { // a store or a disk of yesterday belongs to no standby cluster's rules
 		list = slices.DeleteFunc(list, func(f Fault) bool { return f.Kind == "store-restored" || f.Kind == "disk-swapped" })
 	}
-	if w.syncRun {
+	if w.sites != nil {
+		list = append(list[:min(len(list), 3)], w.siteFaults(r, span)...)
+	} else if w.syncRun {
 		list = append(list, w.syncFaults(r, span)...)
 	}
 	slices.SortStableFunc(list, func(a, b Fault) int { return int(a.At - b.At) })

@@ -24,6 +24,7 @@ type Options struct {
 	Sync     bool      // in synchronous mode; else an eighth of the seeds are
 	Quorum   bool      // in quorum mode; else another eighth
 	Failsafe bool      // in failsafe mode
+	Sites    bool      // in synchronous or quorum mode, and the loss of a site is to be survived
 	Standby  bool      // a standby cluster, in no synchronous mode
 	NoGuard  bool      // without the process that kills PostgreSQL at the lock's end
 	Schedule *[]Fault  // instead of the seed's
@@ -86,6 +87,7 @@ type World struct {
 	syncRun, quorumRun  bool
 	failsafeRun         bool
 	standbyRun          bool
+	sites               *sites  // what is known of them; nil: there are none
 	remote              *Member // whom a standby cluster follows
 	wiped               bool    // a disk was lost: the lag limit may leave the cluster without a leader
 
@@ -157,9 +159,9 @@ func newWorld(o Options) *World {
 		CheckTimeline: r.chance(30), Slots: r.chance(85),
 	}
 	w.bootstrapConfig = s.document()
-	w.quorumRun = o.Quorum || !o.Sync && o.plan == nil && o.Seed%8 == 6
+	w.quorumRun = o.Quorum || o.Sites && o.Seed%2 == 1 || !o.Sync && !o.Sites && o.plan == nil && o.Seed%8 == 6
 	w.quorumRun = w.quorumRun && !w.standbyRun
-	if w.syncRun = !w.standbyRun && (o.Sync || w.quorumRun || o.plan == nil && o.Seed%8 == 2); w.syncRun {
+	if w.syncRun = !w.standbyRun && (o.Sync || o.Sites || w.quorumRun || o.plan == nil && o.Seed%8 == 2); w.syncRun {
 		w.bootstrapConfig.Document = synchronous(w.bootstrapConfig.Document, o.Seed, w.syncMode())
 	}
 	if w.failsafeRun = o.Failsafe; w.failsafeRun {
@@ -182,6 +184,9 @@ func newWorld(o Options) *World {
 	}
 	if o.plan != nil {
 		o.plan.put(w)
+	}
+	if o.Sites && !w.standbyRun {
+		w.placeSites()
 	}
 	if w.standbyRun {
 		w.addRemote(n + 2)

@@ -296,6 +296,9 @@ func (w *World) syncTrouble(leader *Member) string {
 	case leader.server == nil: // only a backend that outlived it writes
 		return ""
 	}
+	if w.sites != nil {
+		return w.siteTrouble(leader)
+	}
 	wanted, barred, count := 0, 0, s.Config.SynchronousNodeCount()
 	for _, t := range leader.server.senders {
 		_, known := s.Member(t.to.m.name)

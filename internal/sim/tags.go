@@ -34,5 +34,8 @@ func keyTags(t ha.Tags) cluster.Tags {
 	if t.ReplicateFrom != "" {
 		tags = append(tags, cluster.Field{Name: "replicatefrom", Value: cluster.Text(t.ReplicateFrom)})
 	}
+	if t.Site != "" {
+		tags = append(tags, cluster.Field{Name: "site", Value: cluster.Text(t.Site)})
+	}
 	return tags
 }

@@ -14,6 +14,7 @@ const (
 	haDecision  = "internal/ha/decision.go"
 	haPromise   = "internal/ha/promise.go"
 	haReplica   = "internal/ha/replica.go"
+	haSites     = "internal/ha/sites.go"
 	haSlots     = "internal/ha/slots.go"
 	haStandby   = "internal/ha/standby.go"
 	haSync      = "internal/ha/sync.go"
@@ -32,7 +33,7 @@ const (
 
 // mutations are all of them.
 func mutations() []mutation {
-	return slices.Concat(ofElection, ofLock, ofFencing, ofLoop, ofLeader, ofHandover, ofDirectory, ofSlots, ofExecutors, ofPause, ofSync, ofQuorum, ofFailsafe, ofStandby)
+	return slices.Concat(ofElection, ofLock, ofFencing, ofLoop, ofLeader, ofHandover, ofDirectory, ofSlots, ofExecutors, ofPause, ofSync, ofQuorum, ofFailsafe, ofStandby, ofSites)
 }
 
 // ofElection: who may take a free lock.
@@ -342,6 +343,20 @@ var ofStandby = []mutation{
 	inStandby("the lock holder of a standby cluster is promoted", haLeader, "if v.standby() {\n\t\treturn v.asStandbyLeader()", "if false {\n\t\treturn v.asStandbyLeader()", "V1"),
 	inStandby("the standby leader follows nobody", haStandby, "return v.standby() && (v.leader() == v.Self ||", "return false && (v.leader() == v.Self ||", "V18"),
 	inStandby("the standby leader is never compared with the remote", haStandby, "if v.standby() {\n\t\treturn v.remote()", "if false {\n\t\treturn v.remote()", "V18"),
+}
+
+var ofSites = []mutation{
+	inSites("a standby of the leader's own site holds commits for it", haSites, "v.Tags.Site != \"\" && site != v.Tags.Site &&", "v.Tags.Site != \"\" &&", "site"),
+	inSites("commits go on at once when no other site streams", haSites, "case v.namesElsewhere(required) && len(v.onTheWay()) > 0:", "case false:", "site"),
+	inSites("a new leader waits for no other site", haSync, "if v.Limits.Survive == cluster.SurviveSite && (v.Limits.Sync.Strict", "if false && (v.Limits.Sync.Strict", "site"),
+	inSites("commits wait for a site that is lost", haSites, "case v.namesElsewhere(required) && len(v.onTheWay()) > 0:", "case v.namesElsewhere(required):", "V18"),
+	inSites("what nobody has and nobody acknowledged counts as lag", haElection, "|| v.Limits.Survive.Asked() && v.syncActive()", "", "V18"),
+}
+
+func inSites(name, file, old, new string, expect ...string) mutation {
+	m := one(name, file, old, new, expect...)
+	m.Args = []string{"--sites"}
+	return m
 }
 
 func inStandby(name, file, old, new string, expect ...string) mutation {

@@ -27,7 +27,7 @@ type options struct {
 	seed                          int64
 	stop, json, noGuard, trace    bool
 	shrink                        bool
-	sync, quorum, failsafe        bool
+	sync, quorum, failsafe, sites bool
 	standby                       bool
 	ignore, schedule              string
 	faults                        *[]sim.Fault // of the schedule
@@ -35,7 +35,7 @@ type options struct {
 
 // run is what a seed is played with.
 func (o *options) run(seed uint64) sim.Options {
-	return sim.Options{Seed: seed, Members: o.members, Sync: o.sync, Quorum: o.quorum, Failsafe: o.failsafe, Standby: o.standby, NoGuard: o.noGuard, Ignore: strings.FieldsFunc(o.ignore, func(r rune) bool { return r == ',' }), Schedule: o.faults}
+	return sim.Options{Seed: seed, Members: o.members, Sync: o.sync, Quorum: o.quorum, Failsafe: o.failsafe, Standby: o.standby, Sites: o.sites, NoGuard: o.noGuard, Ignore: strings.FieldsFunc(o.ignore, func(r rune) bool { return r == ',' }), Schedule: o.faults}
 }
 
 func main() {
@@ -51,6 +51,7 @@ func main() {
 	flag.BoolVar(&o.sync, "sync", false, "all of them with synchronous_mode on, not only an eighth")
 	flag.BoolVar(&o.quorum, "quorum", false, "all of them with synchronous_mode quorum, not only an eighth")
 	flag.BoolVar(&o.failsafe, "failsafe", false, "all of them in failsafe mode")
+	flag.BoolVar(&o.sites, "sites", false, "all of them with members of several sites, one of which may be lost (durability.survive)")
 	flag.BoolVar(&o.standby, "standby", false, "all of them standby clusters, which follow a primary of another cluster")
 	flag.BoolVar(&o.trace, "trace", false, "with --seed: write what happens")
 	flag.BoolVar(&o.shrink, "shrink", false, "with --seed: look for the shortest schedule that shows the same")
