@@ -35,7 +35,7 @@ deps: ## what this machine lacks, from the distribution: PostgreSQL
 
 .PHONY: test-deps
 test-deps:
-	@scripts/deps postgresql etcd zookeeper consul patroni patroni-consul haproxy pgbouncer keepalived
+	@scripts/deps postgresql iproute2 etcd zookeeper consul patroni patroni-consul haproxy pgbouncer keepalived
 
 .PHONY: test
 test: test-deps build ## unit, transcripts, store contract, integration
@@ -45,7 +45,7 @@ test: test-deps build ## unit, transcripts, store contract, integration
 
 .PHONY: race
 race: ## the same under the race detector, without the simulator, which has one goroutine
-	@scripts/deps postgresql etcd zookeeper gcc
+	@scripts/deps postgresql iproute2 etcd zookeeper gcc
 	CGO_ENABLED=1 $(GO) test -race -timeout 40m $(filter-out %/internal/sim %/internal/sim/explore,$(UNIT))
 
 .PHONY: lint

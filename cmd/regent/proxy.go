@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -86,8 +87,13 @@ func runProxy(ctx context.Context, s *config.Settings) error {
 		return fmt.Errorf("follow the store: %T cannot be watched: a bug", store)
 	}
 	log := logs.Logger()
+	var vip proxy.VIP
+	if v := s.Proxy.VIP; v != (config.VIP{}) {
+		vip = proxy.VIP{Device: v.Device, Member: s.Name}
+		vip.Address, _ = netip.ParsePrefix(v.Address) // the proxy refuses what cannot be read
+	}
 	p, err := proxy.New(proxy.Config{
-		Listen: s.Proxy.Listen, Replicas: s.Proxy.Replicas, MaxLag: s.Proxy.MaxLag, Status: s.Proxy.Status, Hold: s.Proxy.Hold, MaxHeld: s.Proxy.MaxHeld,
+		Listen: s.Proxy.Listen, Replicas: s.Proxy.Replicas, MaxLag: s.Proxy.MaxLag, Status: s.Proxy.Status, VIP: vip, Hold: s.Proxy.Hold, MaxHeld: s.Proxy.MaxHeld,
 		Store: watched, Client: asker.client, Clock: boottime.Now, Log: log,
 	})
 	if err != nil {

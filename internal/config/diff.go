@@ -12,7 +12,7 @@ const (
 	NeedReload          Need = "reload"           // counts at once
 	NeedPostgresRestart Need = "postgres restart" // the member is pending a restart
 	NeedAgentRestart    Need = "agent restart"    // the old value goes on to count until then
-	NeedNothing         Need = "nothing"          // read only when a cluster is initialised
+	NeedNothing         Need = "nothing"          // read only when a cluster is initialised, or by another program
 )
 
 // Change is one setting that differs.
@@ -26,7 +26,7 @@ type Change struct {
 var agentRestart = []string{"name", "scope", "namespace", "thread_pool_size", "thread_stack_size", "restapi.request_queue_size",
 	"restapi.thread_pool_size", "citus", "consul", "etcd", "etcd3", "exhibitor", "kubernetes", "raft", "zookeeper",
 	"postgresql.data_dir", "postgresql.config_dir", "postgresql.config_base_name", "postgresql.bin_dir", "postgresql.pgpass",
-	"postgresql.database", "regent", "proxy"}
+	"postgresql.database", "regent"}
 
 // reloadable are the exceptions inside of those.
 var reloadable = []string{"etcd3.username", "etcd3.password",
@@ -101,7 +101,7 @@ func need(path string) Need {
 		return NeedReload
 	case slices.ContainsFunc(agentRestart, under):
 		return NeedAgentRestart
-	case under("bootstrap"):
+	case under("bootstrap"), under("proxy"):
 		return NeedNothing
 	case under("postgresql.listen"):
 		return NeedPostgresRestart

@@ -377,4 +377,5 @@ func tagSchema(v *validation, path string, value any) {
 
 // proxySchema is of what runs beside the agent or elsewhere; its ports are looked at by nobody but the proxy.
 var proxySchema = object(optional("listen", simple), optional("replicas", simple), optional("status", simple),
+	optional("vip", object(required("address", isText), required("device", simple))),
 	optional("max_lag", between(0, unlimited, "B")), optional("hold", between(0, 3600, "s")), optional("max_held", between(1, 1<<20, "")))

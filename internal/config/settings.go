@@ -257,5 +257,12 @@ type Proxy struct {
 	MaxLag   int64         // bytes that a replica may be behind; default -1: any
 	Status   string        // host:port of the status over HTTP; empty: none
 	Hold     time.Duration // how long a client waits while there is none; default 30 s; a longer one hides longer outages from clients
+	VIP      VIP           // an address of this host while its member leads; zero: none
 	MaxHeld  int           // how many wait at once; default 1000
+}
+
+// VIP is an address that follows the leader.
+type VIP struct {
+	Address string // with its prefix, such as 10.0.0.100/24
+	Device  string // such as eth0
 }

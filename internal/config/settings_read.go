@@ -448,6 +448,7 @@ func readProxy(m *Map) Proxy {
 		Listen:   word(m, "listen", ""),
 		Replicas: word(m, "replicas", ""),
 		MaxLag:   lag,
+		VIP:      VIP{Address: word(m.Map("vip"), "address", ""), Device: word(m.Map("vip"), "device", "")},
 		Status:   word(m, "status", ""),
 		Hold:     time.Duration(min(max(number(m, "hold", 30), 0), 3600)) * time.Second,
 		MaxHeld:  int(min(max(number(m, "max_held", 1000), 1), 1<<20)),

@@ -36,6 +36,7 @@ type Config struct {
 	Listen   string                                   // host:port of the primary's port; empty: none
 	Replicas string                                   // host:port that leads to the replicas; empty: none
 	MaxLag   int64                                    // bytes that a replica may be behind; negative: any
+	VIP      VIP                                      // zero: none
 	Status   string                                   // host:port of the status; empty: none
 	Hold     time.Duration                            // how long a client waits for somebody to be sent to
 	MaxHeld  int                                      // how many wait at once; the next one is refused. Each costs a file and some kilobytes
@@ -48,8 +49,11 @@ type Config struct {
 // Validate reports every problem.
 func (c Config) Validate() error {
 	var errs []error
-	if c.Listen == "" && c.Replicas == "" {
-		errs = append(errs, errors.New("proxy.listen and proxy.replicas are not defined: want host:port of one at least"))
+	if c.Listen == "" && c.Replicas == "" && c.VIP == (VIP{}) {
+		errs = append(errs, errors.New("proxy.listen and proxy.replicas are not defined, nor proxy.vip: want host:port of one at least"))
+	}
+	if c.VIP != (VIP{}) {
+		errs = append(errs, c.VIP.validate())
 	}
 	if c.Hold < 0 {
 		errs = append(errs, fmt.Errorf("proxy.hold: have %s, want 0 or more", c.Hold))
@@ -151,6 +155,9 @@ func (p *Proxy) Run(ctx context.Context) error {
 	}
 	if p.web != nil {
 		p.tasks.Go(func() { p.serveStatus(ctx, p.web) })
+	}
+	if p.VIP != (VIP{}) {
+		p.tasks.Go(func() { p.VIP.keep(ctx, p) })
 	}
 	p.follow(ctx)
 	p.close()
