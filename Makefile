@@ -108,6 +108,11 @@ kube-contract:
 kube-node:
 	cd test/kube && REGENT_KUBE_DELETIONS=$(or $(DELETIONS),20) ./run node -- $(GO) test -trimpath -count=1 -v -timeout 60m ./scenario
 
+.PHONY: bench-proxy
+bench-proxy: ## what a connection costs through regent proxy, through HAProxy and without either; ROUTE="-rounds 5 -length 1s"
+	@scripts/deps haproxy
+	$(GO) run ./test/bench/route $(ROUTE)
+
 .PHONY: bench
 bench: build ## side by side with Patroni on the same etcd
 	$(GO) run ./test/bench $(BENCH)
