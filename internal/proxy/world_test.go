@@ -19,6 +19,7 @@ import (
 	"github.com/regent-ha/regent/internal/boottime"
 	"github.com/regent-ha/regent/internal/cluster"
 	"github.com/regent-ha/regent/internal/dcs/memory"
+	"github.com/regent-ha/regent/internal/porttest"
 )
 
 // patience bounds waits for what comes at once on an idle machine.
@@ -98,12 +99,15 @@ type member struct {
 func (w *world) member(name string, says int) *member {
 	w.t.Helper()
 	m := &member{w: w, name: name, says: says, told: make(chan struct{}), hungUp: make(chan struct{}, 100)}
-	m.listen("127.0.0.1:0")
+	m.listen(free(w.t))
 	m.api = httptest.NewServer(http.HandlerFunc(m.answer))
 	w.t.Cleanup(func() { w.stop(); m.crash(); m.api.Close() })
 	m.publish(cluster.Primary)
 	return m
 }
+
+// free is an address that nobody takes while it is not listened on, and that no outgoing connection comes from.
+func free(t *testing.T) string { return fmt.Sprintf("127.0.0.1:%d", porttest.Free(t)) }
 
 func (m *member) publish(role cluster.Role) {
 	_, port, _ := net.SplitHostPort(m.pg.Addr().String())
