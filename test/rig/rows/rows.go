@@ -142,15 +142,14 @@ func (w *Writer) insert(ctx context.Context, conn *pgx.Conn, member string, s Se
 	return a
 }
 
-// Judge says what an error tells about a statement that writes. A server that is being shut down may have committed before it said so.
+// Judge says what an error tells about a statement that writes. A server that is being shut down may have committed before it said so. That the
+// driver calls an error safe to retry is not asked for: it does so also of a commit that waited for a standby when the server was shut down.
 func Judge(err error) Outcome {
 	var said *pgconn.PgError
 	switch {
 	case err == nil:
 		return Done
 	case errors.As(err, &said) && said.Code[:min(3, len(said.Code))] != "57P":
-		return Refused
-	case pgconn.SafeToRetry(err):
 		return Refused
 	default:
 		return Unknown
