@@ -109,7 +109,7 @@ func logFormatDoubts(v *validation, path string, value any) {
 
 // LoggerParts are the parts of the agent that log.loggers can name, with what is below them.
 var LoggerParts = []string{"regent", "regent.agent", "regent.dcs", "regent.dcs.consul", "regent.dcs.embedded", "regent.dcs.etcd", "regent.dcs.kubernetes", "regent.dcs.zookeeper",
-	"regent.guard", "regent.postgres", "regent.rest", "regent.watchdog"}
+	"regent.guard", "regent.postgres", "regent.proxy", "regent.rest", "regent.watchdog"}
 
 // patroniParts are Patroni's modules that have a counterpart, each with what is below it.
 var patroniParts = map[string]string{
