@@ -432,7 +432,8 @@ func (a *Agent) take(ctx context.Context, f loop.Fact) {
 				a.log.Error("apply configuration", "error", err)
 			}
 		}
-		a.keeper.timing.Store(&a.settings.Timing)
+		timing := a.settings.Timing // a copy: the keeper reads it while the settings change
+		a.keeper.timing.Store(&timing)
 	case reloadRequest:
 		a.takeFile(ctx)
 	}
