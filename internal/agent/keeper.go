@@ -110,8 +110,13 @@ func (k *keeper) run(ctx context.Context) error {
 	for {
 		k.mu.Lock()
 		k.configure()
+		before := k.lease.State().Deadline
 		request, limit, wait := k.lease.Step(k.clock())
 		held, ttl := k.lease.Lock(), k.lease.TTL
+		if end := k.lease.State().Deadline; end.Before(before) { // ttl is shorter than it was
+			k.confirmed(end)
+			k.tell()
+		}
 		k.mu.Unlock()
 		if request != loop.NoRequest {
 			k.ask(ctx, request, held, limit, ttl)

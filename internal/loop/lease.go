@@ -27,7 +27,8 @@ type Lease struct {
 	next     time.Time // when to renew
 	orders   []Order
 	failures int
-	asking   Request // what the store is asked at the moment
+	asking   Request       // what the store is asked at the moment
+	shortest time.Duration // of the ttls in force since the lock was confirmed last
 
 	holds     int        // how often the lock became ours
 	confirmed time.Time  // when the request left that the store confirmed last
@@ -78,6 +79,9 @@ func (l *Lease) Order(o Order) { l.orders = append(l.orders, o) }
 // Step says what to ask the store now, under which time limit, and when to look again if there is nothing to
 // do. A renewal gets what is left of the lock, at most Retry.
 func (l *Lease) Step(now time.Time) (ask Request, limit, wait time.Duration) {
+	if l.shortest == 0 || l.TTL < l.shortest {
+		l.shortest = l.TTL
+	}
 	for len(l.orders) > 0 && l.orders[0].Request == Acquire && now.Before(l.bound) {
 		done := l.orders[0].Done
 		l.orders = l.orders[1:]
@@ -98,7 +102,15 @@ func (l *Lease) Step(now time.Time) (ask Request, limit, wait time.Duration) {
 		return NoRequest, 0, min(wait, l.Permitted.Sub(now))
 	}
 	l.asking = Renew
+	l.shorten(now)
 	return Renew, min(l.Retry, l.deadline().Sub(now)), 0
+}
+
+// shorten counts with a lock that ends as early as this request may make it end: with a shorter ttl than before it does that also when its answer is lost.
+func (l *Lease) shorten(now time.Time) {
+	if end := now.Add(l.shortest); l.shortest > 0 && end.Before(l.lock.Deadline) {
+		l.lock.Deadline = end
+	}
 }
 
 // Answered takes the store's answer to a request that left at sent. deliver tells the outcome to who ordered it, and is to be
@@ -110,7 +122,7 @@ func (l *Lease) Answered(asked Request, sent, now time.Time, lock dcs.Lock, err 
 		if err == nil {
 			l.confirm(sent)
 			l.held, l.refused, l.lock, l.failures = true, false, lock, 0
-			l.next = sent.Add(l.Interval)
+			l.next, l.shortest = sent.Add(l.Interval), l.TTL
 		}
 		changed = err == nil // a refusal is the asker's news only: to wake the loop for it is to try again at once, for ever
 	case Release:
@@ -135,7 +147,7 @@ func (l *Lease) renewed(sent, now time.Time, lock dcs.Lock, err error) (changed 
 	case err == nil:
 		l.lock, l.failures = lock, 0
 		l.next = sent.Add(l.Interval)
-		l.confirmed = sent
+		l.confirmed, l.shortest = sent, l.TTL
 		return false
 	case errors.Is(err, dcs.ErrNotHeld), errors.Is(err, dcs.ErrHeld):
 		l.held, l.refused = false, true

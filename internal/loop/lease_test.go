@@ -105,3 +105,27 @@ func TestLeaseOrdersEndInTime(t *testing.T) {
 		t.Errorf("have op %d with %s, want an acquisition that ends when it must", op, limit)
 	}
 }
+
+// A request with a shorter ttl may arrive although its answer is lost: from when it leaves the lock is counted on for no longer than that.
+func TestAShorterTTLCountsFromTheRequest(t *testing.T) {
+	l := held()
+	l.TTL = 30 * time.Second
+	answer(l, Renew, at(10*time.Second), at(10*time.Second), dcs.Lock{Deadline: at(40 * time.Second)}, nil)
+	l.TTL = 5 * time.Second
+	l.Step(at(12 * time.Second))
+	if have := l.State().Deadline; !have.Equal(at(40 * time.Second)) {
+		t.Errorf("before the request: have the deadline %s, want 40s", have.Sub(at(0)))
+	}
+	l.TTL = 20 * time.Second // what it was in between may be what the store is told
+	if ask, _, _ := l.Step(at(20 * time.Second)); ask != Renew {
+		t.Fatalf("have request %d, want a renewal", ask)
+	}
+	answer(l, Renew, at(20*time.Second), at(21*time.Second), dcs.Lock{}, dcs.ErrUnavailable)
+	if have := l.State().Deadline; !have.Equal(at(25 * time.Second)) {
+		t.Errorf("its answer is lost: have the deadline %s, want 25s", have.Sub(at(0)))
+	}
+	answer(l, Renew, at(22*time.Second), at(22*time.Second), dcs.Lock{Deadline: at(42 * time.Second)}, nil)
+	if have := l.State().Deadline; !have.Equal(at(42 * time.Second)) {
+		t.Errorf("confirmed: have the deadline %s, want 42s", have.Sub(at(0)))
+	}
+}

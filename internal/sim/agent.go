@@ -259,7 +259,11 @@ func (a *agent) keep() {
 	}
 	l := &a.lease
 	a.permitted()
+	before := l.State().Deadline
 	request, limit, wait := l.Step(a.now())
+	if a.lock = l.State(); a.lock.Deadline.Before(before) {
+		a.renewed()
+	}
 	a.keepSeq++
 	if request == loop.NoRequest {
 		seq := a.keepSeq
