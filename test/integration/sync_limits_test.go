@@ -32,11 +32,9 @@ func TestSynchronousLimits(t *testing.T) {
 		return err == nil
 	})
 
-	standby.SQL(t, "select pg_wal_replay_pause()")
-	harness.Eventually(t, harness.Patience, "replay rests", func() bool {
-		state, err := standby.TrySQL("select pg_get_wal_replay_pause_state()")
-		return err == nil && state == "paused"
-	})
+	// Not pg_wal_replay_pause: the agent takes that back.
+	replay := backend(t, standby, "select pid from pg_stat_activity where backend_type = 'startup'")
+	kill(t, replay, syscall.SIGSTOP)
 	leader.SQL(t, "insert into promise values ('acknowledged')")
 	if !has(leader, "acknowledged") {
 		t.Error("the leader does not show what it has acknowledged")
@@ -44,7 +42,7 @@ func TestSynchronousLimits(t *testing.T) {
 	if has(standby, "acknowledged") {
 		t.Error("the standby shows what it has not replayed")
 	}
-	standby.SQL(t, "select pg_wal_replay_resume()")
+	kill(t, replay, syscall.SIGCONT)
 	harness.Eventually(t, harness.Patience, "the standby shows it", func() bool { return has(standby, "acknowledged") })
 
 	sender := backend(t, leader, "select pid from pg_stat_replication")
