@@ -34,12 +34,12 @@ func TestRouters(t *testing.T) {
 		}
 		r.over()
 
-		_, leave, _ = r.enter()
+		_, last, _ := r.enter()
 		begin = time.Now()
 		if left, have := r.tell(t.Context()), time.Since(begin); have != routerPatience || left != 1 {
 			t.Errorf("have waited %s for %d that do not leave, want %s for 1", have, left, routerPatience)
 		}
-		leave()
+		last()
 		r.over()
 		if r.count != 0 {
 			t.Errorf("have %d proxies, want 0", r.count)
