@@ -57,6 +57,9 @@ func (w *World) starting(a *agent) {
 	default:
 		return
 	}
+	if a.now().Sub(a.lock.Bound) < patience {
+		return // the lock came to it by a request that was late, and until now it was bound not to take it up, not even to release it (ADR 18)
+	}
 	if took > a.limits.PrimaryStart+patience && w.now-a.since > int64(patience) {
 		if other := w.couldLead(a.m); other != nil {
 			w.violate("V18", "%s keeps the lock and starts for %s, although %s could lead", a.m.name, took, other.name)
