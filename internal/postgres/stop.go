@@ -92,8 +92,7 @@ func (p *Instance) Stop(ctx context.Context, o StopOptions) error {
 	}
 }
 
-// What is written while a checkpoint runs is left to the one after it: so there is another one before the stop if the
-// first was longer than clients should wait.
+// What is written while a checkpoint runs is left to the one after it. If the first was longer than clients should wait there is another one before the stop.
 const (
 	checkpoints     = 2
 	shortCheckpoint = 300 * time.Millisecond

@@ -33,7 +33,7 @@ func (v VIP) validate() error {
 	return nil
 }
 
-// vipAgain is when what could not be done is tried again, and a lost address is found.
+// vipAgain is when what could not be done is tried again.
 const vipAgain = time.Second
 
 // keep gives this host the address while its member leads, until ctx ends; then it has it no more.

@@ -267,8 +267,29 @@ func (l *lists) behind(t *txn) (longest history.Time) {
 // ordered asks whether transactions that share the history of each list have an order. What is left of the lists may be known; otherwise the longest that was
 // read tells most of it. Of those whose answer got lost it takes the ones whose appends were seen.
 func ordered(where string, all []*txn, left map[int][]int64, c *Check) {
-	longest := left
-	part := slices.DeleteFunc(slices.Clone(all), func(t *txn) bool { return !t.done() })
+	part, longest := partakers(all, left)
+	g := dependencies(where, part, longest, c)
+	inOrder(g, part)
+	for _, found := range g.cycles() {
+		found = shorten(found, part)
+		var text []string
+		for i, n := range found.nodes {
+			e := found.edges[i]
+			what := e.kind.String()
+			if e.kind != inTime {
+				what += fmt.Sprintf(" (list %d)", e.key)
+			}
+			text = append(text, fmt.Sprintf("%s %s", part[n], what))
+		}
+		c.tell("%s: %s: %s the first", where, found.name, strings.Join(text, " "))
+	}
+}
+
+// partakers are the transactions that happened, in the order in which they were sent: the acknowledged ones, and of the others those whose appends are to be
+// seen in the lists, which are what is left, or the longest that was read of each.
+func partakers(all []*txn, left map[int][]int64) (part []*txn, longest map[int][]int64) {
+	longest = left
+	part = slices.DeleteFunc(slices.Clone(all), func(t *txn) bool { return !t.done() })
 	if left == nil {
 		longest = longestOf(part)
 	}
@@ -284,6 +305,12 @@ func ordered(where string, all []*txn, left map[int][]int64, c *Check) {
 		}
 	}
 	slices.SortFunc(part, func(a, b *txn) int { return cmp.Compare(a.Sent, b.Sent) })
+	return part, longest
+}
+
+// dependencies says which of them came before which by what the lists show: appends after appends, reads after what they have read, and before what
+// they have not.
+func dependencies(where string, part []*txn, longest map[int][]int64, c *Check) graph {
 	g := make(graph, len(part))
 	position := map[int64]int{} // of a value in its list
 	writer := map[int64]int{}
@@ -344,20 +371,7 @@ func ordered(where string, all []*txn, left map[int][]int64, c *Check) {
 			}
 		}
 	}
-	inOrder(g, part)
-	for _, found := range g.cycles() {
-		found = shorten(found, part)
-		var text []string
-		for i, n := range found.nodes {
-			e := found.edges[i]
-			what := e.kind.String()
-			if e.kind != inTime {
-				what += fmt.Sprintf(" (list %d)", e.key)
-			}
-			text = append(text, fmt.Sprintf("%s %s", part[n], what))
-		}
-		c.tell("%s: %s: %s the first", where, found.name, strings.Join(text, " "))
-	}
+	return g
 }
 
 // shorten leaves out of a cycle what lies between two transactions of which one ended before the other was sent.
